@@ -1,0 +1,38 @@
+//! streamsync: MySQL's row changes, written to Kafka by Debezium, arrive in Redis and MongoDB.
+//!
+//! The modules below stand in the order of a record's way:
+//!
+//! ```text
+//! Kafka -> source -> decode -> route -> transform (WASM) -> plan -> sink (Redis, MongoDB) -> commit
+//!                       \______________________ dead_letter ______/
+//! ```
+//!
+//! `lane` joins the stages for one partition and is the only module that calls them; `engine` gives partitions to lanes.
+//! ARCHITECTURE.md has the invariants.
+
+// The words of the way.
+pub mod change;
+pub mod fence;
+
+// The way.
+pub mod source;
+pub mod decode;
+pub mod route;
+pub mod transform;
+pub mod plan;
+pub mod sink;
+pub mod dead_letter;
+pub mod commit;
+
+// What drives it.
+pub mod disposition;
+pub mod lane;
+pub mod identity;
+pub mod engine;
+
+// What surrounds it.
+pub mod config;
+pub mod metrics;
+pub mod http;
+pub mod cli;
+pub mod demo;

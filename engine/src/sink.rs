@@ -1,0 +1,134 @@
+//! Where documents are kept.
+//!
+//! Enters: [`SinkWrites`], at most one write for each key. Leaves: one [`WriteOutcome`] or [`Error`] for each write. A sink applies a
+//! write only if its fence is greater than the stored one, so a write may be sent any number of times, late, and by two
+//! workers. Nothing is retried here: `lane` does, as `disposition` says.
+
+use futures_util::future::BoxFuture;
+
+use crate::fence::{Fence, Generation};
+use crate::plan::SinkWrites;
+use crate::source::TopicPartition;
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WriteOutcome {
+    /// The key now holds it.
+    Applied,
+    /// The key already held this very write.
+    Duplicate,
+    /// The key already held a write with this fence and other content: the transform is not deterministic.
+    Conflict,
+    /// The key holds something newer.
+    Stale,
+}
+
+/// Why a write was not done. `disposition` says what follows.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server can't be reached, is loading, fails over, or did not answer in time: the outcome is unknown.
+    #[error("{sink} is away: {message}")]
+    Away {
+        /// Name of the sink.
+        sink: String,
+        /// What the client said, without row values.
+        message: String,
+    },
+    /// The server answers, and can't take writes until an operator helps: out of memory, disk full, not a primary by configuration.
+    #[error("{sink} takes no writes: {message}")]
+    Full {
+        /// Name of the sink.
+        sink: String,
+        /// What the server said.
+        message: String,
+    },
+    /// This write can't be stored whatever is tried: wrong type at the key, another unique index, too large.
+    #[error("{sink} refused the write to {place}: {message}")]
+    Refused {
+        /// Name of the sink.
+        sink: String,
+        /// Prefix or collection.
+        place: String,
+        /// A short constant code, used as a metric label.
+        code: &'static str,
+        /// What the server said, without row values.
+        message: String,
+    },
+    /// The key holds a write of the same generation from another partition: the topic's partitioning changed, or two topics feed one target.
+    #[error("{sink}: a key of {place} was last written from partition {stored} and now comes from partition {incoming}")]
+    OtherPartition {
+        /// Name of the sink.
+        sink: String,
+        /// Prefix or collection.
+        place: String,
+        /// Partition in the store.
+        stored: i32,
+        /// Partition of the write.
+        incoming: i32,
+    },
+    /// Credentials, permissions or the server's set-up are wrong: nothing gets through until the configuration changes.
+    #[error("{sink} can't be used: {message}")]
+    Setup {
+        /// Name of the sink.
+        sink: String,
+        /// What the server said, and the remedy.
+        message: String,
+    },
+}
+
+/// The position up to which a partition's writes were acknowledged, as it is stored in the sink itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// Generation of the topic.
+    pub generation: Generation,
+    /// Next offset to read.
+    pub next_offset: i64,
+    /// When it was written, milliseconds since the Unix epoch.
+    pub written_at_ms: i64,
+}
+
+/// The identity of a topic, with its generation; stored in the control topic and mirrored in every sink.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TopicIdentity {
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+    /// Kafka's topic id.
+    pub topic_id: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// The life of the topic that this is.
+    pub generation: u16,
+}
+
+/// A store. Implemented by Redis, MongoDB and memory; a simulator may add others.
+pub trait Sink: Send + Sync {
+    /// The name in the configuration.
+    fn name(&self) -> &str;
+
+    /// Connects, and checks that the server is fit: its version, its set-up, its permissions.
+    fn check(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// One result for each of `writes.writes`, in their order.
+    fn write<'a>(&'a self, writes: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>>;
+
+    /// The watermark of a partition for a consumer group; in a cluster the smallest of its shards', `None` if one has none.
+    fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>>;
+
+    /// Stores the watermark; in a cluster on every shard.
+    fn store_watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition, watermark: Watermark) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// The identity of a topic as this sink has it.
+    fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>>;
+
+    /// Stores the identity of a topic, unless the sink has a later generation of it.
+    fn store_identity<'a>(&'a self, topic: &'a str, identity: &'a TopicIdentity) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Deletes every document of a target whose fence is below `fence`, as a truncate does, and leaves tombstones with `fence`.
+    fn clear<'a>(&'a self, target: &'a crate::config::TargetSettings, fence: Fence, partition: i32) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Repeats what must be repeated in the background: MongoDB's sweep of tombstones. Returns when one round is done.
+    fn sweep(&self) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// How long to wait between two sweeps; `None`: never.
+    fn sweep_interval(&self) -> Option<std::time::Duration>;
+}
