@@ -50,10 +50,10 @@ impl RedisStore {
 
     async fn texts(&mut self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
         match self {
-            Self::Memory(sink) => Ok(memory_documents(sink, "redis", |key| key.starts_with(format!("{prefix}:").as_bytes()))
-                .into_iter()
-                .map(|(key, document)| (String::from_utf8_lossy(&key).into_owned(), document))
-                .collect()),
+            Self::Memory(sink) => {
+                let text = |(key, document): (Vec<u8>, Vec<u8>)| (String::from_utf8_lossy(&key).into_owned(), document);
+                Ok(sink.documents(prefix).into_iter().map(text).collect())
+            }
             Self::Real(connection) => {
                 let mut texts = Vec::new();
                 for key in keys(connection, &format!("{prefix}:*")).await? {
@@ -97,11 +97,10 @@ impl MongoStore {
 
     async fn collection(&self, table: Table) -> Result<Vec<Document>, Error> {
         match self {
-            Self::Memory(sink) => memory_documents(sink, "mongodb", |_| true)
-                .into_iter()
-                .map(|(_, bytes)| Document::from_reader(bytes.as_slice()).map_err(|error| Error::Store(error.to_string())))
-                .filter(|document| document.as_ref().map_or(true, |d| table_of(d) == Some(table)))
-                .collect(),
+            Self::Memory(sink) => {
+                let parse = |bytes: Vec<u8>| Document::from_reader(bytes.as_slice()).map_err(|error| Error::Store(error.to_string()));
+                sink.documents(table.name()).into_iter().map(|(_, bytes)| parse(bytes)).collect()
+            }
             Self::Real(database) => {
                 let fault = |error: mongodb::error::Error| Error::Store(error.to_string());
                 let mut found = database.collection::<Document>(table.name()).find(Document::new()).await.map_err(fault)?;
