@@ -8,13 +8,7 @@ use super::Customers;
 fn customers() -> TableSchema {
     table(
         "customer_id",
-        &[
-            ("customer_id", Tag::Int),
-            ("name", Tag::Text),
-            ("email", Tag::Text),
-            ("address", Tag::Text),
-            ("created_at", Tag::Timestamp),
-        ],
+        &[("customer_id", Tag::Int), ("name", Tag::Text), ("email", Tag::Text), ("address", Tag::Text), ("created_at", Tag::Timestamp)],
     )
 }
 

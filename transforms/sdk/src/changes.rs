@@ -155,7 +155,8 @@ impl Changes {
     #[inline]
     fn set(&mut self, document: &Document, first_cell: usize, field: Field, value: impl IntoCell) {
         if field.document != document.id {
-            self.fault = Some(Reject::new("foreign-field", "the transform sets a field of another document: declare it on the one it puts"));
+            self.fault =
+                Some(Reject::new("foreign-field", "the transform sets a field of another document: declare it on the one it puts"));
             return;
         }
         let cells = &mut self.outcome.cells;
@@ -238,7 +239,8 @@ impl Delete<'_> {
         if part.cell < self.document.key_cells {
             self.changes.set(self.document, self.first_cell, part, value);
         } else {
-            self.changes.fault = Some(Reject::new("delete-with-field", "the transform sets a field of a document that it deletes: set its key only"));
+            self.changes.fault =
+                Some(Reject::new("delete-with-field", "the transform sets a field of a document that it deletes: set its key only"));
         }
         self
     }

@@ -67,7 +67,13 @@ fn read_schema(schema: types::TableSchema) -> TableSchema {
         scale: column.scale,
         source_type: column.source_type,
     });
-    TableSchema { id: schema.id, database: schema.database, table: schema.table, columns: columns.collect(), primary_key: schema.primary_key }
+    TableSchema {
+        id: schema.id,
+        database: schema.database,
+        table: schema.table,
+        columns: columns.collect(),
+        primary_key: schema.primary_key,
+    }
 }
 
 fn write_plan(plan: Plan) -> types::Plan {

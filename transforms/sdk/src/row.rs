@@ -83,7 +83,13 @@ fn wrong_kind<K: Kind>() -> Reject {
 }
 
 /// An event's header and the cells that follow it, taken apart.
-pub(crate) fn read_row<'a>(header: &[u8; EVENT_BYTES], partition: u32, cells: CellReader<'a>, first_before: usize, first_after: usize) -> Row<'a> {
+pub(crate) fn read_row<'a>(
+    header: &[u8; EVENT_BYTES],
+    partition: u32,
+    cells: CellReader<'a>,
+    first_before: usize,
+    first_after: usize,
+) -> Row<'a> {
     let [o0, o1, o2, o3, o4, o5, o6, o7, c0, c1, c2, c3, c4, c5, c6, c7, op, ..] = *header;
     Row {
         op: match op {

@@ -81,10 +81,7 @@ impl<'a> Decimal<'a> {
             if !byte.is_ascii_digit() {
                 return Err(DecimalError::Malformed);
             }
-            units = units
-                .checked_mul(10)
-                .and_then(|units| units.checked_sub(i64::from(byte - b'0')))
-                .ok_or(DecimalError::TooLarge)?;
+            units = units.checked_mul(10).and_then(|units| units.checked_sub(i64::from(byte - b'0'))).ok_or(DecimalError::TooLarge)?;
         }
         if negative { Ok(units) } else { units.checked_neg().ok_or(DecimalError::TooLarge) }
     }

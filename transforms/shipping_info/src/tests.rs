@@ -32,7 +32,13 @@ fn run(method: Owned, delivery: Owned, status: Owned) -> EventResult {
     harness.run(&[Event::update(Vec::new(), after)]).remove(0)
 }
 
-fn check(method: impl Into<Owned>, status: impl Into<Owned>, lower: impl Into<Owned>, upper: impl Into<Owned>, under_way: impl Into<Owned>) {
+fn check(
+    method: impl Into<Owned>,
+    status: impl Into<Owned>,
+    lower: impl Into<Owned>,
+    upper: impl Into<Owned>,
+    under_way: impl Into<Owned>,
+) {
     let result = run(method.into(), date(19_787), status.into());
     assert_eq!(result.document("redis"), result.document("mongodb"));
     let shipment = result.document("redis").expect("the shipment is written");
