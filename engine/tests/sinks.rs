@@ -2,7 +2,14 @@
 //!
 //! `cargo xtask test` sets `STREAMSYNC_TEST_REDIS_URL`, `STREAMSYNC_TEST_MONGODB_URI` and `STREAMSYNC_TEST_REQUIRE_STORES=1`; with
 //! the last one a store without a server fails its tests instead of saying that they were not run.
-#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stderr, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "sinks/memory.rs"]
 mod memory;

@@ -18,7 +18,7 @@ use futures_util::{FutureExt, future::BoxFuture, future::ready};
 use redis::{Cmd, Pipeline, ServerErrorKind, Value};
 
 use self::script::{By, Scratch, Scripts};
-use self::servers::{Link, Servers, Topology};
+use self::servers::{Link, Servers};
 pub use self::version::StoredVersion;
 use super::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::config::{Place, RedisSettings, SinkSettings, TargetSettings};
@@ -76,13 +76,11 @@ impl RedisSink {
                 of_shard.push(index);
             }
         }
-        let chunks = by_shard
-            .iter()
-            .zip(&topology.shards)
-            .flat_map(|(of_shard, link)| of_shard.chunks(self.max_pipeline).map(move |chunk| (link, chunk)));
-        let chunks: Vec<_> = chunks.collect();
-        let ahead = PIPELINES_AHEAD * topology.shards.len();
-        let mut sent = stream::iter(chunks).map(|(link, chunk)| self.send_chunk(writes, link, chunk)).buffer_unordered(ahead);
+        let mut chunks = Vec::new();
+        for (of_shard, link) in by_shard.iter().zip(&topology.shards) {
+            chunks.extend(of_shard.chunks(self.max_pipeline).map(|chunk| self.send_chunk(writes, link, chunk)));
+        }
+        let mut sent = stream::iter(chunks).buffer_unordered(PIPELINES_AHEAD * topology.shards.len());
         while let Some(of_chunk) = sent.next().await {
             for (index, result) in of_chunk {
                 if let Some(slot) = results.get_mut(index) {
