@@ -2,15 +2,27 @@
 //!
 //! `cargo xtask test` sets `STREAMSYNC_TEST_REDIS_URL`, `STREAMSYNC_TEST_MONGODB_URI` and `STREAMSYNC_TEST_REQUIRE_STORES=1`; with
 //! the last one a store without a server fails its tests instead of saying that they were not run.
-#![expect(clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "sinks/memory.rs"]
 mod memory;
+#[path = "sinks/redis.rs"]
+mod redis_store;
 #[path = "sinks/suite.rs"]
 mod suite;
 
+use streamsync::config::RedisForm;
 use streamsync::sink::memory::MemorySink;
 use tokio::runtime::Runtime;
+
+const REDIS: &str = "STREAMSYNC_TEST_REDIS_URL";
 
 /// What the variable names, or `None` after saying that the test is not run.
 fn server(variable: &str) -> Option<String> {
@@ -35,4 +47,34 @@ fn memory_conforms() {
 #[test]
 fn memory_ends_alike_in_any_order() {
     suite::any_order_ends_alike(&runtime(), &memory::Memory(MemorySink::new("memory")), 256);
+}
+
+#[test]
+fn redis_string_conforms() {
+    redis_conforms(RedisForm::String);
+}
+
+#[test]
+fn redis_hash_conforms() {
+    redis_conforms(RedisForm::Hash);
+}
+
+#[test]
+fn redis_json_conforms() {
+    redis_conforms(RedisForm::Json);
+}
+
+fn redis_conforms(form: RedisForm) {
+    let Some(url) = server(REDIS) else { return };
+    let runtime = runtime();
+    let store = runtime.block_on(redis_store::Redis::connect(&url, form));
+    if form == RedisForm::Json && !runtime.block_on(store.has_json()) {
+        eprintln!("not run: the server of {REDIS} has no JSON module");
+        return;
+    }
+    runtime.block_on(async {
+        suite::all(&store).await;
+        redis_store::of_its_own(&store).await;
+    });
+    suite::any_order_ends_alike(&runtime, &store, 32);
 }

@@ -21,6 +21,7 @@ pub struct Document {
     pub number: i64,
 }
 
+#[allow(dead_code, reason = "only a store whose documents hold their version reads it")]
 /// Everything that a store's encoding of a write may need.
 pub struct Version {
     pub fence: Fence,
