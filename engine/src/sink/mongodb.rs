@@ -2,7 +2,7 @@
 //!
 //! Enters: [`SinkWrites`] whose keys and documents are encoded BSON. Leaves: one result for each write. What may be replaced is
 //! decided by the server, in the update's own condition; nothing is decided here on what was read before, except to spare a write.
-//! `docs/decisions/0006-mongodb-writes.md` has the whole protocol and why each of its reads is needed.
+//! `docs/decisions/0004-mongodb-writes.md` has the whole protocol and why each of its reads is needed.
 
 mod bson_bytes;
 mod command;
