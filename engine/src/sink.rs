@@ -5,6 +5,7 @@
 //! workers. Nothing is retried here: `lane` does, as `disposition` says.
 
 pub mod memory;
+pub mod mongodb;
 pub mod redis;
 
 use futures_util::future::BoxFuture;
