@@ -73,7 +73,7 @@ fn is_lost(error: &KafkaError) -> bool {
         error.rdkafka_error_code(),
         Some(
             RDKafkaErrorCode::AssignmentLost
-                | RDKafkaErrorCode::Destroy
+                | RDKafkaErrorCode::BrokerDestroy
                 | RDKafkaErrorCode::Fatal
                 | RDKafkaErrorCode::FencedInstanceId
                 | RDKafkaErrorCode::IllegalGeneration
