@@ -3,6 +3,8 @@
 //! Enters: [`RecordBatch`]. Leaves: [`ChangeBatch`]: rows as cells, in one pass over the JSON. Pure; never guesses: a record that is not what
 //! its route declares becomes a fault.
 
+pub mod declared;
+
 use std::sync::Arc;
 
 use crate::change::ChangeBatch;
