@@ -35,7 +35,7 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 fn show(number: u64, units: &[(&str, u64)], smallest: &str) -> String {
     let fits = |(_, factor): &&(&str, u64)| number != 0 && number.is_multiple_of(*factor);
-    let (unit, factor) = units.iter().filter(fits).max_by_key(|(_, factor)| *factor).unwrap_or(&(smallest, 1));
+    let (unit, factor) = units.iter().filter(fits).max_by_key(|(_, factor)| *factor).copied().unwrap_or((smallest, 1));
     format!("{}{unit}", number / factor)
 }
 
