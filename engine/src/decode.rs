@@ -17,6 +17,8 @@ mod row;
 mod schemas;
 mod temporal;
 
+pub mod declared;
+
 use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, IgnoredAny};
