@@ -1,1 +1,79 @@
-fn main() {}
+//! One command for each thing a developer does, on a machine with Rust and a C toolchain.
+
+mod ci;
+mod connect;
+mod demo;
+mod docker;
+mod guests;
+mod images;
+mod progress;
+mod seed;
+mod stack;
+mod suite;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about, version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build, then show the main job in one process: a shop, a Kafka in process, the transforms, the sinks
+    Demo {
+        /// Handed to `streamsync demo`: --changes N, --redis URL, --mongodb URL, …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the default transforms into target/guests
+    Guests,
+    /// Start the real stack in Docker, seed it, and say what to try
+    Up {
+        /// Customers that MySQL has
+        #[arg(long, default_value_t = 10)]
+        customers: u32,
+        /// Orders, and as many shipments
+        #[arg(long, default_value_t = 100)]
+        orders: u32,
+    },
+    /// Remove the stack and its data
+    Down,
+    /// All tests, those on the real systems included
+    Test,
+    /// Format, lints, dependencies, then all tests
+    Ci,
+    /// Small checks of the tree itself
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    // The clock of all progress lines starts here.
+    progress::elapsed();
+    let outcome = match Arguments::parse().command {
+        Command::Demo { arguments } => demo::demo(&arguments),
+        Command::Guests => build_guests(),
+        Command::Up { customers, orders } => stack::up(customers, orders),
+        Command::Down => stack::down(),
+        Command::Test => suite::test(),
+        Command::Ci => ci::ci(),
+        Command::Tidy => tidy::tidy(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The components in target/guests.
+fn build_guests() -> anyhow::Result<()> {
+    guests::build(&progress::root(), &progress::target_dir().join("guests"))
+}
