@@ -12,6 +12,7 @@ mod stack;
 mod suite;
 mod tidy;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
     progress::elapsed();
     let outcome = match Arguments::parse().command {
         Command::Demo { arguments } => demo::demo(&arguments),
-        Command::Guests => build_guests(),
+        Command::Guests => build_guests().map(|dir| progress::say(format_args!("the transforms are in {}", dir.display()))),
         Command::Up { customers, orders } => stack::up(customers, orders),
         Command::Down => stack::down(),
         Command::Test => suite::test(),
@@ -73,7 +74,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The components in target/guests.
-fn build_guests() -> anyhow::Result<()> {
-    guests::build(&progress::root(), &progress::target_dir().join("guests"))
+/// Builds the transforms where they changed, and returns the folder that they lie in.
+fn build_guests() -> anyhow::Result<PathBuf> {
+    let built = guests::build(&progress::root(), &mut |line| progress::say(line))?;
+    Ok(built.dir)
 }

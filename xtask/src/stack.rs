@@ -18,12 +18,12 @@ const STEP_LIMIT: Duration = Duration::from_secs(180);
 
 /// Starts the stack, or brings it up to date.
 pub(crate) fn up(customers: u32, orders: u32) -> Result<()> {
-    crate::build_guests()?;
+    let guests = crate::build_guests()?;
     run("building streamsync", cargo().args(["build", "--workspace", "--bin", "streamsync"]))?;
     engine()?;
     let images = Images::read()?;
     let provided = images.provide(&ROLES)?;
-    let context = streamsync_context()?;
+    let context = streamsync_context(&guests)?;
     let mut environment: Vec<(String, String)> =
         provided.iter().map(|(role, image)| (format!("{}_IMAGE", role.to_uppercase()), image.image.clone())).collect();
     environment.push(("STREAMSYNC_IMAGE".into(), images.build_streamsync(&context)?));
@@ -119,10 +119,10 @@ fn write_environment(variables: &[(String, String)]) -> Result<()> {
 }
 
 /// The folder that the engine's image is built from.
-fn streamsync_context() -> Result<PathBuf> {
+fn streamsync_context(guests: &Path) -> Result<PathBuf> {
     let context = target_dir().join("images/streamsync");
     copy_folder(&root().join("deploy/images/streamsync"), &context)?;
-    copy_folder(&target_dir().join("guests"), &context.join("guests"))?;
+    copy_folder(guests, &context.join("guests"))?;
     for (from, name) in [(target_dir().join("debug/streamsync"), "streamsync"), (root().join("deploy/streamsync.toml"), "streamsync.toml")] {
         std::fs::copy(&from, context.join(name)).with_context(|| format!("copy {}", from.display()))?;
     }

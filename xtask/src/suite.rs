@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ fn steps(tally: &mut Tally) -> Result<()> {
         engine()?;
         Images::read()?.provide(&ROLES)
     });
-    crate::build_guests()?;
+    let guests = crate::build_guests()?;
     // One selection of packages for all steps: another one would compile the dependencies again, with other features.
     tally.cargo("compiling all tests", cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
     tally.cargo("building streamsync", cargo().args(["build", "--workspace", "--bin", "streamsync"]))?;
@@ -58,7 +59,7 @@ fn steps(tally: &mut Tally) -> Result<()> {
         None => say("MongoDB is the official image"),
     }
     conformance(tally, &images)?;
-    suite(tally)?;
+    suite(tally, &guests)?;
     if let Some(product) = stand_in {
         say(format_args!("MongoDB was a stand-in: {product}"));
     }
@@ -80,7 +81,7 @@ fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>) -> Result<()
 }
 
 /// The promises on the real systems. The suite removes its containers; the label catches what a killed one leaves.
-fn suite(tally: &mut Tally) -> Result<()> {
+fn suite(tally: &mut Tally, guests: &Path) -> Result<()> {
     let label = format!("streamsync.suite={}", std::process::id());
     let _removed_at_the_end = Labelled(label.clone());
     let mut command = cargo();
@@ -88,7 +89,7 @@ fn suite(tally: &mut Tally) -> Result<()> {
     command.env("STREAMSYNC_TEST_LABEL", &label);
     command.env("STREAMSYNC_TEST_IMAGES", target_dir().join("images.json"));
     command.env("STREAMSYNC_TEST_BINARY", target_dir().join("debug/streamsync"));
-    command.env("STREAMSYNC_TEST_GUESTS", target_dir().join("guests"));
+    command.env("STREAMSYNC_TEST_GUESTS", guests);
     tally.cargo("the suite on MySQL, Debezium, Kafka, Redis and MongoDB", &mut command)
 }
 
