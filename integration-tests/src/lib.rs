@@ -1,1 +1,12 @@
-//! x
+//! What the suite stands on: the real systems in containers, workers as processes of their own, and a checker that reads MySQL,
+//! Redis and MongoDB by itself and knows nothing of the engine's code.
+
+pub mod case;
+pub mod cell;
+pub mod checker;
+pub mod deadline;
+pub mod metrics;
+pub mod stack;
+pub mod tables;
+pub mod topics;
+pub mod worker;

@@ -1,21 +1,81 @@
-//! The commands of the repository: `cargo xtask guests` builds the default transforms.
+//! One command for each thing a developer does, on a machine with Rust and a C toolchain.
 
+mod ci;
+mod connect;
+mod demo;
+mod docker;
 mod guests;
+mod images;
+mod progress;
+mod seed;
+mod stack;
+mod suite;
+mod tidy;
 
-use std::env;
-use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
 
-fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
-    let Some("guests") = env::args().nth(1).as_deref() else { bail!("usage: cargo xtask guests") };
-    let mut out = io::stdout().lock();
-    let guests = guests::build(root, &mut |line| drop(writeln!(io::stderr(), "{line}")))?;
-    for component in &guests.components {
-        let imports = if component.imports.is_empty() { "nothing".to_owned() } else { component.imports.join(", ") };
-        writeln!(out, "{}: {} bytes, imports {imports}, sha256 {}", component.path.display(), component.bytes, component.sha256)?;
+#[derive(Parser)]
+#[command(name = "cargo xtask", about, version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build, then show the main job in one process: a shop, a Kafka in process, the transforms, the sinks
+    Demo {
+        /// Handed to `streamsync demo`: --changes N, --redis URL, --mongodb URL, …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the default transforms into target/guests
+    Guests,
+    /// Start the real stack in Docker, seed it, and say what to try
+    Up {
+        /// Customers that MySQL has
+        #[arg(long, default_value_t = 10)]
+        customers: u32,
+        /// Orders, and as many shipments
+        #[arg(long, default_value_t = 100)]
+        orders: u32,
+    },
+    /// Remove the stack and its data
+    Down,
+    /// All tests, those on the real systems included
+    Test,
+    /// Format, lints, dependencies, then all tests
+    Ci,
+    /// Small checks of the tree itself
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    // The clock of all progress lines starts here.
+    progress::elapsed();
+    let outcome = match Arguments::parse().command {
+        Command::Demo { arguments } => demo::demo(&arguments),
+        Command::Guests => build_guests().map(|dir| progress::say(format_args!("the transforms are in {}", dir.display()))),
+        Command::Up { customers, orders } => stack::up(customers, orders),
+        Command::Down => stack::down(),
+        Command::Test => suite::test(),
+        Command::Ci => ci::ci(),
+        Command::Tidy => tidy::tidy(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
-    Ok(())
+}
+
+/// Builds the transforms where they changed, and returns the folder that they lie in.
+fn build_guests() -> anyhow::Result<PathBuf> {
+    let built = guests::build(&progress::root(), &mut |line| progress::say(line))?;
+    Ok(built.dir)
 }

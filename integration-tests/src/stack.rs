@@ -1,0 +1,321 @@
+//! The real systems, started once for all cases: MySQL, Kafka, Kafka Connect with Debezium, Redis, MongoDB.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use futures_util::future::try_join_all;
+use mysql_async::prelude::Queryable as _;
+use serde::Deserialize;
+use testcontainers::core::{IntoContainerPort as _, Mount};
+use testcontainers::runners::AsyncRunner as _;
+use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
+
+use crate::deadline::until;
+
+const MYSQL_PASSWORD: &str = "streamsync";
+const MYSQL_ARGUMENTS: [&str; 8] = [
+    "--server-id=1",
+    "--log-bin=mysql-bin",
+    "--binlog-format=ROW",
+    "--binlog-row-image=FULL",
+    "--gtid-mode=ON",
+    "--enforce-gtid-consistency=ON",
+    "--innodb-flush-log-at-trx-commit=2",
+    "--character-set-server=utf8mb4",
+];
+
+/// An image, as `cargo xtask` provided it.
+#[derive(Clone, Debug, Deserialize)]
+struct Image {
+    image: String,
+    stand_in: Option<String>,
+}
+
+/// Where everything is, and what keeps it running.
+pub struct Stack {
+    images: BTreeMap<String, Image>,
+    network: String,
+    label: (String, String),
+    /// A user who may do everything.
+    pub mysql: mysql_async::Pool,
+    /// As a client on this machine reaches it.
+    pub kafka: String,
+    /// Base URL of Kafka Connect.
+    pub connect: String,
+    /// Shared by all cases, a database each.
+    pub redis: Store,
+    /// Shared by all cases, a database each.
+    pub mongodb: Store,
+    containers: Vec<ContainerAsync<GenericImage>>,
+}
+
+/// A store in a container, on a port that stays when it is stopped and started.
+pub struct Store {
+    /// On the loopback.
+    pub port: u16,
+    /// The container.
+    pub container: ContainerAsync<GenericImage>,
+}
+
+impl Stack {
+    /// Starts all of them beside each other.
+    ///
+    /// # Errors
+    /// An image is missing, or a system does not answer.
+    pub async fn start() -> Result<Self> {
+        let file = PathBuf::from(std::env::var_os("STREAMSYNC_TEST_IMAGES").context(
+            "STREAMSYNC_TEST_IMAGES is not set: start the suite by `cargo xtask test`, which provides the images, the engine and the guests",
+        )?);
+        let images = serde_json::from_slice(&std::fs::read(&file).with_context(|| format!("read {}", file.display()))?)?;
+        let label = std::env::var("STREAMSYNC_TEST_LABEL").unwrap_or_else(|_| "streamsync.suite=by-hand".to_owned());
+        let (name, value) = label.split_once('=').context("STREAMSYNC_TEST_LABEL is no name=value")?;
+        let network = format!("streamsync-suite-{}", std::process::id());
+        let label = (name.to_owned(), value.to_owned());
+        let starter = Starter { images: &images, network: &network, label: &label };
+
+        let (mysql_port, kafka_port, connect_port) = (free_port()?, free_port()?, free_port()?);
+        let mysql = starter.request("mysql")?.with_cmd(MYSQL_ARGUMENTS).with_env_var("MYSQL_ROOT_PASSWORD", MYSQL_PASSWORD);
+        // The data directory in memory: a test's database need not survive the test, and the disk is not what is tested.
+        let mysql = mysql.with_mount(Mount::tmpfs_mount("/var/lib/mysql")).with_mapped_port(mysql_port, 3306.tcp());
+        let kafka = kafka_environment(starter.request("kafka")?, &starter.host("kafka"), kafka_port);
+        let connect = connect_environment(starter.request("connect")?, &starter.host("kafka")).with_mapped_port(connect_port, 8083.tcp());
+        let requests = [mysql, kafka.with_mapped_port(kafka_port, 19092.tcp()), connect];
+        let (containers, redis, mongodb) =
+            tokio::try_join!(try_join_all(requests.map(launch)), starter.redis("redis"), starter.mongodb("mongodb"))?;
+
+        let url = format!("mysql://root:{MYSQL_PASSWORD}@127.0.0.1:{mysql_port}");
+        let mysql = mysql_async::Pool::new(url.as_str());
+        let (kafka, connect) = (format!("127.0.0.1:{kafka_port}"), format!("http://127.0.0.1:{connect_port}"));
+        let stack = Self { network, label, mysql, kafka, connect, redis, mongodb, containers, images };
+        stack.wait().await?;
+        Ok(stack)
+    }
+
+    /// The product in MongoDB's place, where it is not MongoDB.
+    #[must_use]
+    pub fn mongodb_stand_in(&self) -> Option<&str> {
+        self.images.get("mongodb").and_then(|image| image.stand_in.as_deref())
+    }
+
+    /// As Kafka Connect, in its container, reaches the broker.
+    #[must_use]
+    pub fn kafka_inside(&self) -> String {
+        format!("{}:9092", self.starter().host("kafka"))
+    }
+
+    /// As Kafka Connect, in its container, reaches MySQL.
+    #[must_use]
+    pub fn mysql_inside(&self) -> String {
+        self.starter().host("mysql")
+    }
+
+    /// A Redis for one case, which may stop it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn own_redis(&self, name: &str) -> Result<Store> {
+        self.starter().redis(name).await
+    }
+
+    /// A MongoDB for one case, which may stop it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn own_mongodb(&self, name: &str) -> Result<Store> {
+        self.starter().mongodb(name).await
+    }
+
+    /// Removes the containers.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn remove(self) -> Result<()> {
+        self.mysql.disconnect().await?;
+        for container in self.containers.into_iter().chain([self.redis.container, self.mongodb.container]) {
+            container.rm().await?;
+        }
+        Ok(())
+    }
+
+    fn starter(&self) -> Starter<'_> {
+        Starter { images: &self.images, network: &self.network, label: &self.label }
+    }
+
+    async fn wait(&self) -> Result<()> {
+        tokio::try_join!(self.prepare_mysql(), self.wait_for_connect(), wait_for_redis(&self.redis), wait_for_mongodb(&self.mongodb))?;
+        Ok(())
+    }
+
+    async fn prepare_mysql(&self) -> Result<()> {
+        let mut connection = until("MySQL", async || Ok(self.mysql.get_conn().await?)).await?;
+        let file = repository().join("deploy/mysql/02-debezium.sql");
+        let sql = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        run_statements(&mut connection, &sql).await
+    }
+
+    async fn wait_for_connect(&self) -> Result<()> {
+        let url = format!("{}/connectors", self.connect);
+        until("Kafka Connect", async || {
+            reqwest::get(&url).await?.error_for_status()?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Store {
+    /// Stops the server; its port refuses connections from then on.
+    ///
+    /// # Errors
+    /// The container can't be stopped.
+    pub async fn stop(&self) -> Result<()> {
+        Ok(self.container.stop_with_timeout(Some(10)).await?)
+    }
+
+    /// Starts it again, with its data.
+    ///
+    /// # Errors
+    /// The container can't be started.
+    pub async fn start(&self) -> Result<()> {
+        Ok(self.container.start().await?)
+    }
+}
+
+struct Starter<'a> {
+    images: &'a BTreeMap<String, Image>,
+    network: &'a str,
+    label: &'a (String, String),
+}
+
+impl Starter<'_> {
+    fn host(&self, role: &str) -> String {
+        format!("{}-{role}", self.network)
+    }
+
+    fn request(&self, role: &str) -> Result<ContainerRequest<GenericImage>> {
+        self.named(role, role)
+    }
+
+    fn named(&self, role: &str, name: &str) -> Result<ContainerRequest<GenericImage>> {
+        let Some(Image { image, .. }) = self.images.get(role) else { bail!("no image for {role}") };
+        // A registry's port has a colon as well, but no tag has a slash.
+        let (repository, tag) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((image, "latest"));
+        let request = GenericImage::new(repository, tag).with_network(self.network).with_container_name(self.host(name));
+        Ok(request.with_label(&self.label.0, &self.label.1).with_startup_timeout(crate::deadline::PATIENCE))
+    }
+
+    async fn redis(&self, name: &str) -> Result<Store> {
+        let port = free_port()?;
+        let arguments = ["redis-server", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--databases", "64"];
+        let request = self.named("redis", name)?.with_cmd(arguments).with_mapped_port(port, 6379.tcp());
+        let store = Store { port, container: launch(request).await? };
+        wait_for_redis(&store).await?;
+        Ok(store)
+    }
+
+    async fn mongodb(&self, name: &str) -> Result<Store> {
+        let port = free_port()?;
+        let request = self.named("mongodb", name)?.with_mapped_port(port, 27017.tcp());
+        let store = Store { port, container: launch(request).await? };
+        wait_for_mongodb(&store).await?;
+        Ok(store)
+    }
+}
+
+/// The repository's root.
+#[must_use]
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Runs statements that end with `;` at the end of a line.
+///
+/// # Errors
+/// MySQL refuses one.
+pub async fn run_statements(connection: &mut mysql_async::Conn, sql: &str) -> Result<()> {
+    let text: String = sql.lines().filter(|line| !line.trim_start().starts_with("--")).flat_map(|line| [line, "\n"]).collect();
+    for statement in text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
+        let first = statement.lines().next().unwrap_or_default();
+        connection.query_drop(statement).await.with_context(|| format!("MySQL refuses the statement that begins with {first:?}"))?;
+    }
+    Ok(())
+}
+
+/// A port that nobody listens on now.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+async fn launch(request: ContainerRequest<GenericImage>) -> Result<ContainerAsync<GenericImage>> {
+    request.start().await.context("a container does not start")
+}
+
+async fn wait_for_redis(store: &Store) -> Result<()> {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", store.port))?;
+    until("Redis", async || {
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd("PING").exec_async(&mut connection).await?;
+        Ok(())
+    })
+    .await
+}
+
+async fn wait_for_mongodb(store: &Store) -> Result<()> {
+    let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true&serverSelectionTimeoutMS=1000", store.port);
+    let client = mongodb::Client::with_uri_str(uri).await?;
+    until("MongoDB", async || {
+        client.database("admin").run_command(bson::doc! { "ping": 1 }).await?;
+        Ok(())
+    })
+    .await
+}
+
+fn kafka_environment(request: ContainerRequest<GenericImage>, host: &str, port: u16) -> ContainerRequest<GenericImage> {
+    let advertised = format!("INTERNAL://{host}:9092,HOST://127.0.0.1:{port}");
+    let variables = [
+        ("CLUSTER_ID", "5L6g3nShT-eMCtK--X86sw"),
+        ("KAFKA_NODE_ID", "1"),
+        ("KAFKA_PROCESS_ROLES", "broker,controller"),
+        ("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093"),
+        ("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER"),
+        ("KAFKA_LISTENERS", "INTERNAL://:9092,HOST://:19092,CONTROLLER://:9093"),
+        ("KAFKA_ADVERTISED_LISTENERS", &advertised),
+        ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "INTERNAL:PLAINTEXT,HOST:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        ("KAFKA_INTER_BROKER_LISTENER_NAME", "INTERNAL"),
+        ("KAFKA_LOG_DIRS", "/tmp/kafka-logs"),
+        ("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1"),
+        ("KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS", "4"),
+        ("KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR", "1"),
+        ("KAFKA_TRANSACTION_STATE_LOG_MIN_ISR", "1"),
+        ("KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS", "4"),
+        ("KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR", "1"),
+        ("KAFKA_SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR", "1"),
+        ("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0"),
+        ("KAFKA_HEAP_OPTS", "-Xms256m -Xmx512m -XX:+UseSerialGC"),
+    ];
+    variables.into_iter().fold(request, |request, (name, value)| request.with_env_var(name, value))
+}
+
+fn connect_environment(request: ContainerRequest<GenericImage>, kafka: &str) -> ContainerRequest<GenericImage> {
+    let brokers = format!("{kafka}:9092");
+    let variables = [
+        ("BOOTSTRAP_SERVERS", brokers.as_str()),
+        ("GROUP_ID", "connect"),
+        ("CONFIG_STORAGE_TOPIC", "connect-configs"),
+        ("OFFSET_STORAGE_TOPIC", "connect-offsets"),
+        ("STATUS_STORAGE_TOPIC", "connect-status"),
+        ("CONNECT_CONFIG_STORAGE_REPLICATION_FACTOR", "1"),
+        ("CONNECT_OFFSET_STORAGE_REPLICATION_FACTOR", "1"),
+        ("CONNECT_OFFSET_STORAGE_PARTITIONS", "1"),
+        ("CONNECT_STATUS_STORAGE_REPLICATION_FACTOR", "1"),
+        ("CONNECT_STATUS_STORAGE_PARTITIONS", "1"),
+        ("CONNECT_OFFSET_FLUSH_INTERVAL_MS", "500"),
+        ("HEAP_OPTS", "-Xms256m -Xmx768m -XX:+UseSerialGC"),
+    ];
+    variables.into_iter().fold(request, |request, (name, value)| request.with_env_var(name, value))
+}

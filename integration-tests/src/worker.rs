@@ -1,0 +1,114 @@
+//! A worker: the `streamsync` program as its users run it, a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::process::{Child, Command};
+
+use crate::deadline::until;
+use crate::metrics::Metrics;
+
+/// A running process; killed when it goes.
+pub struct Worker {
+    child: Child,
+    http: String,
+    log: PathBuf,
+}
+
+impl Worker {
+    /// Starts `streamsync run` and waits until it serves HTTP.
+    ///
+    /// # Errors
+    /// It stops, or does not answer; the error holds the end of its log.
+    pub async fn start(config: &Path, http_port: u16, log: &Path) -> Result<Self> {
+        let program = std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
+        let out = std::fs::File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
+        let mut command = Command::new(program);
+        // The engine takes variables that begin with STREAMSYNC_ for settings: those of the tests are not for it.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
+            command.env_remove(name);
+        }
+        command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
+        let child = command.spawn().context("start streamsync")?;
+        let mut worker = Self { child, http: format!("http://127.0.0.1:{http_port}"), log: log.to_owned() };
+        let live = format!("{}/live", worker.http);
+        until("the worker's /live", async || {
+            if let Some(status) = worker.child.try_wait()? {
+                // No use to wait any longer; the outer check turns it into the error.
+                return Ok(Some(status));
+            }
+            reqwest::get(&live).await?.error_for_status()?;
+            Ok(None)
+        })
+        .await
+        .and_then(|stopped| stopped.map_or(Ok(()), |status| bail!("the worker stopped at once: {status}")))
+        .with_context(|| worker.log_end())?;
+        Ok(worker)
+    }
+
+    /// SIGKILL: no chance to settle anything.
+    ///
+    /// # Errors
+    /// It had stopped before.
+    pub async fn kill(mut self) -> Result<()> {
+        self.assert_alive()?;
+        Ok(self.child.kill().await?)
+    }
+
+    /// SIGTERM, and waits until it has drained and stopped.
+    ///
+    /// # Errors
+    /// It does not stop in time, or not with success.
+    pub async fn stop(mut self) -> Result<()> {
+        self.assert_alive()?;
+        let id = self.child.id().context("it stopped before")?;
+        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+        anyhow::ensure!(sent.success(), "SIGTERM could not be sent");
+        let status = tokio::time::timeout(crate::deadline::PATIENCE, self.child.wait())
+            .await
+            .with_context(|| format!("the worker does not stop\n{}", self.log_end()))??;
+        anyhow::ensure!(status.success(), "the worker stopped with {status}\n{}", self.log_end());
+        Ok(())
+    }
+
+    /// Fails where the process has stopped.
+    ///
+    /// # Errors
+    /// Its exit status and the end of its log.
+    pub fn assert_alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the worker stopped by itself: {status}\n{}", self.log_end());
+        }
+        Ok(())
+    }
+
+    /// What `/metrics` says.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let text = reqwest::get(format!("{}/metrics", self.http)).await?.error_for_status()?.text().await?;
+        Metrics::parse(&text)
+    }
+
+    /// Whether `/ready` says yes.
+    ///
+    /// # Errors
+    /// It can't be asked.
+    pub async fn is_ready(&self) -> Result<bool> {
+        Ok(reqwest::get(format!("{}/ready", self.http)).await?.status().is_success())
+    }
+
+    fn log_end(&self) -> String {
+        log_end(&self.log)
+    }
+}
+
+/// The last lines of a worker's log.
+#[must_use]
+pub fn log_end(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    format!("{} ends with:\n{}", log.display(), lines.get(lines.len().saturating_sub(25)..).unwrap_or_default().join("\n"))
+}

@@ -1,0 +1,71 @@
+//! The promises, one module each, on the real systems. Started by `cargo xtask test`; a word on the command line chooses cases.
+#![expect(clippy::print_stdout, reason = "a test harness reports on the terminal")]
+
+mod all_types;
+mod composite_key;
+mod crud;
+mod metrics;
+mod poison;
+mod primary_key_change;
+mod replay;
+mod restart;
+mod sink_away;
+mod snapshot_then_stream;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use integration_tests::stack::Stack;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+/// Cases that run beside each other: they wait for most of their time.
+const BESIDE: usize = 4;
+
+type Case = fn(&Runtime, &Arc<Stack>) -> Result<()>;
+
+/// A case's function, awaited on the suite's runtime.
+macro_rules! cases {
+    ($($module:ident),* $(,)?) => {
+        [$((stringify!($module), (|runtime, stack| runtime.block_on($module::run(stack))) as Case)),*]
+    };
+}
+
+fn main() -> Result<ExitCode> {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(BESIDE));
+    let cases = cases![
+        snapshot_then_stream,
+        crud,
+        primary_key_change,
+        composite_key,
+        all_types,
+        restart,
+        replay,
+        sink_away,
+        poison,
+        metrics,
+    ];
+    if arguments.list {
+        libtest_mimic::run(&arguments, cases.map(|(name, _)| Trial::test(name, || Ok(()))).into()).exit();
+    }
+    let runtime = Arc::new(Runtime::new()?);
+    let start = Instant::now();
+    let stack = Arc::new(runtime.block_on(Stack::start()).context("the systems do not start")?);
+    println!("MySQL, Kafka, Kafka Connect, Redis and MongoDB answer after {:.0?}", start.elapsed());
+    if let Some(product) = stack.mongodb_stand_in() {
+        println!("MongoDB is a stand-in: {product}");
+    }
+    let trials = cases.map(|(name, case)| {
+        let (runtime, stack) = (Arc::clone(&runtime), Arc::clone(&stack));
+        Trial::test(name, move || case(&runtime, &stack).map_err(|error| Failed::from(format!("{error:?}"))))
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.into());
+    // All cases have ended, so that this is the last one that holds it.
+    if let Some(stack) = Arc::into_inner(stack) {
+        runtime.block_on(stack.remove())?;
+    }
+    Ok(conclusion.exit_code())
+}

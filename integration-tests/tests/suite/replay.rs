@@ -1,0 +1,63 @@
+//! The whole log read again from its beginning changes nothing: no document, no version.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use integration_tests::case::Case;
+use integration_tests::deadline::until;
+use integration_tests::metrics::Metrics;
+use integration_tests::stack::Stack;
+use integration_tests::tables::SHOP;
+
+pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+    let case = Case::shop(stack, "replay").await?;
+    case.connect().await?;
+    let mut worker = case.start_worker().await?;
+    for id in 1..=50 {
+        case.sql(&format!(
+            "INSERT INTO customers (customer_id, name) VALUES ({id}, 'first');
+             INSERT INTO orders (order_id, customer_id, total_amount, status) VALUES ({id}, {id}, 1.00, 'pending');
+             UPDATE customers SET name = 'second' WHERE customer_id = {id};
+             UPDATE orders SET status = 'paid' WHERE order_id = {id};"
+        ))
+        .await?;
+    }
+    case.sql("DELETE FROM orders WHERE order_id % 3 = 0;\nDELETE FROM customers WHERE customer_id % 3 = 0;").await?;
+    case.wait_equal(&mut worker).await?;
+    worker.stop().await?;
+
+    let before = case.contents().await?;
+    let records = case.records()?;
+    for table in SHOP {
+        case.topics.rewind(&case.group(), &case.topic(table.name))?;
+    }
+    let mut worker = case.start_worker().await?;
+    until("the whole log was read again", async || {
+        let metrics = worker.metrics().await?;
+        let settled = crate::metrics::settled(&metrics);
+        ensure!(settled >= count(records), "{settled} of {records} records are settled");
+        Ok(())
+    })
+    .await?;
+    let metrics = worker.metrics().await?;
+    let applied = crate::metrics::outcome(&metrics, "applied");
+    ensure!(applied == 0.0, "{applied} records of the replay were applied");
+    assert_outcomes(&metrics, records)?;
+    case.wait_equal(&mut worker).await?;
+    worker.stop().await?;
+    let after = case.contents().await?;
+    let changed: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).take(3).collect();
+    ensure!(before.len() == after.len() && changed.is_empty(), "the replay changed what the stores hold: {changed:?}");
+    Ok(())
+}
+
+fn assert_outcomes(metrics: &Metrics, records: i64) -> Result<()> {
+    let settled = crate::metrics::settled(metrics);
+    ensure!(settled == count(records), "{settled} outcomes for {records} records");
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few hundred records")]
+fn count(records: i64) -> f64 {
+    records as f64
+}
