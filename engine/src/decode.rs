@@ -17,8 +17,6 @@ mod row;
 mod schemas;
 mod temporal;
 
-pub mod declared;
-
 use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, IgnoredAny};

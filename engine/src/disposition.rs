@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use crate::plan::Fault;
-use crate::{dead_letter, decode, sink, source, transform};
+use crate::{dead_letter, decode, plan, sink, source, transform};
 
 /// What follows from a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,59 @@ pub fn label(fault: &Fault) -> (&'static str, Cow<'_, str>) {
         Fault::Transform(error) => ("transform", error.code().into()),
         Fault::Plan(error) => ("plan", error.code().into()),
         Fault::Sink(sink::Error::Refused { code, .. }) => ("sink", (*code).into()),
-        Fault::Sink(error) => ("sink", sink_code(error).into()),
+        // These are retried or halt: no record is given up for them.
+        Fault::Sink(sink::Error::Away { .. }) => ("sink", "away".into()),
+        Fault::Sink(sink::Error::Full { .. }) => ("sink", "full".into()),
+        Fault::Sink(sink::Error::OtherPartition { .. }) => ("sink", "other-partition".into()),
+        Fault::Sink(sink::Error::Setup { .. }) => ("sink", "setup".into()),
+    }
+}
+
+fn of_decode(error: &decode::Error) -> Disposition {
+    use decode::Error as E;
+    match error {
+        // What the row holds is not known: storing the rest would falsify the document, skipping it would leave the old one.
+        E::IncompleteRow { .. } => Disposition::Halt,
+        E::Utf8 { .. }
+        | E::Json { .. }
+        | E::TooDeep { .. }
+        | E::NotAnEnvelope
+        | E::UnexpectedSchema
+        | E::NoSchema { .. }
+        | E::BadSchema { .. }
+        | E::UnsupportedType { .. }
+        | E::UnknownOp
+        | E::NoPrimaryKey { .. }
+        | E::BadKey { .. }
+        | E::KeyNotInRow { .. }
+        | E::UnknownColumn { .. }
+        | E::MissingImage { .. }
+        | E::Duplicate { .. }
+        | E::Value { .. }
+        | E::Member { .. }
+        | E::OtherTable { .. } => Disposition::DeadLetter,
+    }
+}
+
+fn of_transform(error: &transform::Error) -> Disposition {
+    use transform::Error as E;
+    match error {
+        E::Rejected { .. }
+        | E::GuestError { .. }
+        | E::Trapped { .. }
+        | E::TimedOut { .. }
+        | E::OutOfMemory { .. }
+        | E::BrokenOutcome { .. }
+        | E::TooLarge { .. }
+        | E::OpenFailed { .. }
+        | E::GivenUp { .. } => Disposition::DeadLetter,
+        E::Unavailable { .. } => Disposition::Halt,
+    }
+}
+
+fn of_plan(error: &plan::Error) -> Disposition {
+    match error {
+        plan::Error::Field { .. } | plan::Error::Key { .. } | plan::Error::TooLarge { .. } | plan::Error::TwoPuts { .. } => Disposition::DeadLetter,
+        plan::Error::Offset { .. } => Disposition::Halt,
     }
 }
