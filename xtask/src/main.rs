@@ -15,7 +15,14 @@ fn main() -> Result<()> {
     let guests = guests::build(root, &mut |line| drop(writeln!(io::stderr(), "{line}")))?;
     for component in &guests.components {
         let imports = if component.imports.is_empty() { "nothing".to_owned() } else { component.imports.join(", ") };
-        writeln!(out, "{}: {} bytes, imports {imports}, sha256 {}", component.path.display(), component.bytes, component.sha256)?;
+        writeln!(
+            out,
+            "{}: {} bytes, imports {imports}, sha256 {}, in {}",
+            component.name,
+            component.bytes,
+            component.sha256,
+            component.path.display()
+        )?;
     }
     Ok(())
 }
