@@ -27,9 +27,7 @@ const INPUTS: [&str; 2] = ["transforms", "wit"];
 /// Components that lie ready.
 #[derive(Debug)]
 pub(crate) struct Guests {
-    /// Where they lie: `target/guests`.
-    pub(crate) dir: PathBuf,
-    /// In the order of their names.
+    /// In the order of their names; each lies in `target/guests`.
     pub(crate) components: Vec<Component>,
 }
 
@@ -70,7 +68,7 @@ pub(crate) fn build(root: &Path, progress: &mut dyn FnMut(&str)) -> Result<Guest
         fs::write(&stamp_path, &stamp).with_context(|| format!("cannot write {}", stamp_path.display()))?;
     }
     let components = NAMES.into_iter().map(|name| inspect(&dir, name)).collect::<Result<_>>()?;
-    Ok(Guests { dir, components })
+    Ok(Guests { components })
 }
 
 fn component_path(dir: &Path, name: &str) -> PathBuf {

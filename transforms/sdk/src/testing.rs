@@ -302,7 +302,7 @@ impl<T: Transform> Harness<T> {
                 0 | 1 => {
                     let output = self.plan.outputs.get(output)?;
                     let key = output.key.iter().map(|name| format!("key:{name}"));
-                    let fields = output.fields.iter().cloned().filter(|_| action == 0);
+                    let fields = output.fields.iter().filter(|_| action == 0).cloned();
                     let mut document = Fields::new();
                     for (index, name) in (next..).zip(key.chain(fields)) {
                         let tag = Tag::from_number(*outcome.cells.tags.get(index)?)?;
