@@ -13,6 +13,7 @@ pub mod declared;
 mod envelope;
 mod error;
 mod key;
+mod reader;
 mod row;
 mod schemas;
 mod temporal;

@@ -10,9 +10,9 @@ use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sonic_rs::LazyValue;
 
+use super::reader::{Reader, Unit};
 use super::{decimal, temporal};
 use crate::change::{Cells, Tag};
-use crate::config::Wire;
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
@@ -20,134 +20,6 @@ const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENI
 
 /// What Debezium writes where the binlog has no value: the row image is incomplete.
 const UNAVAILABLE: &[u8] = b"__debezium_unavailable_value";
-
-/// Units of a number that is a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
-    Days,
-    Millis,
-    Micros,
-    Nanos,
-    Iso,
-}
-
-/// How a column's values are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reader {
-    Boolean,
-    Int,
-    Uint,
-    WrappedUint,
-    DecimalUint,
-    Double,
-    /// Base64 of the unscaled value, or a JSON number: as Kafka Connect's own reader, because key and value may differ in `decimal.format`.
-    Decimal(Option<i32>),
-    DecimalText(Option<i32>),
-    VariableScale,
-    Span(Tag),
-    Array,
-    Base64,
-    Base64Url,
-    Hex,
-    Bits(Option<u32>),
-    Geometry,
-    Date(Unit),
-    Time(Unit),
-    Datetime(Unit),
-    Timestamp(Unit),
-    Year,
-}
-
-impl Reader {
-    /// The reader of a column; `None` where tag and wire do not go together.
-    pub(super) fn of(tag: Tag, wire: Wire, scale: Option<i32>, length: Option<u32>) -> Option<Self> {
-        let unit = match wire {
-            Wire::Days => Some(Unit::Days),
-            Wire::Millis => Some(Unit::Millis),
-            Wire::Micros => Some(Unit::Micros),
-            Wire::Nanos => Some(Unit::Nanos),
-            Wire::Iso => Some(Unit::Iso),
-            _ => None,
-        };
-        Some(match (tag, wire) {
-            (Tag::Boolean, Wire::Boolean) => Self::Boolean,
-            (Tag::Int, Wire::Integer) => Self::Int,
-            (Tag::Uint, Wire::Integer) => Self::Uint,
-            (Tag::Uint, Wire::WrappedInteger) => Self::WrappedUint,
-            (Tag::Uint, Wire::Base64Decimal | Wire::NumericDecimal) => Self::DecimalUint,
-            (Tag::Double, Wire::Number | Wire::Integer) => Self::Double,
-            (Tag::Decimal, Wire::Base64Decimal | Wire::NumericDecimal) => Self::Decimal(scale),
-            (Tag::Decimal, Wire::Text) => Self::DecimalText(scale),
-            (Tag::Decimal, Wire::VariableScale) => Self::VariableScale,
-            (Tag::Text, Wire::Text) => Self::Span(Tag::Text),
-            (Tag::Json, Wire::JsonText) => Self::Span(Tag::Json),
-            (Tag::Json, Wire::Array) => Self::Array,
-            (Tag::Bytes, Wire::Base64) => Self::Base64,
-            (Tag::Bytes, Wire::Base64Url) => Self::Base64Url,
-            (Tag::Bytes, Wire::Hex) => Self::Hex,
-            (Tag::Bits, Wire::Base64Bits) => Self::Bits(length),
-            (Tag::Geometry, Wire::Geometry) => Self::Geometry,
-            (Tag::Year, Wire::Integer) => Self::Year,
-            (Tag::Date, _) => Self::Date(unit.filter(|u| matches!(u, Unit::Days | Unit::Iso))?),
-            (Tag::Time, _) => Self::Time(unit.filter(|u| *u != Unit::Days)?),
-            (Tag::Datetime, _) => Self::Datetime(unit.filter(|u| *u != Unit::Days)?),
-            (Tag::Timestamp, _) => Self::Timestamp(unit.filter(|u| *u != Unit::Days)?),
-            _ => return None,
-        })
-    }
-
-    /// For messages: "… is not {expected}".
-    pub(super) const fn expected(self) -> &'static str {
-        match self {
-            Self::Boolean => "true or false",
-            Self::Int => "an integer of 64 bits",
-            Self::Uint => "an integer of 64 bits without sign",
-            Self::WrappedUint => "an integer of 64 bits (bigint.unsigned.handling.mode=long)",
-            Self::DecimalUint => "a BIGINT UNSIGNED (bigint.unsigned.handling.mode=precise)",
-            Self::Double => "a number",
-            Self::Decimal(_) => "a decimal of its scale, in base64 or as a JSON number (decimal.handling.mode=precise)",
-            Self::DecimalText(_) => "a decimal of its scale, as text (decimal.handling.mode=string)",
-            Self::VariableScale => "a struct of scale and value",
-            Self::Span(Tag::Json) => "a text with JSON",
-            Self::Span(_) => "a text",
-            Self::Array => "an array of numbers",
-            Self::Base64 => "base64 (binary.handling.mode=bytes or base64)",
-            Self::Base64Url => "URL-safe base64 (binary.handling.mode=base64-url-safe)",
-            Self::Hex => "hexadecimal (binary.handling.mode=hex)",
-            Self::Bits(_) => "bits of its length, in base64",
-            Self::Geometry => "a struct of wkb and srid",
-            Self::Date(Unit::Iso) => "an ISO date (time.precision.mode=isostring)",
-            Self::Date(_) => "a date in days",
-            Self::Time(Unit::Iso) => "an ISO time (time.precision.mode=isostring)",
-            Self::Datetime(Unit::Iso) => "an ISO date and time (time.precision.mode=isostring)",
-            Self::Timestamp(Unit::Iso) => "an ISO date and time with a zone",
-            Self::Time(_) | Self::Datetime(_) | Self::Timestamp(_) => {
-                "a time that microseconds can hold, in the unit of its time.precision.mode"
-            }
-            Self::Year => "a year",
-        }
-    }
-
-    const fn tag(self) -> Tag {
-        match self {
-            Self::Boolean => Tag::Boolean,
-            Self::Int => Tag::Int,
-            Self::Uint | Self::WrappedUint | Self::DecimalUint => Tag::Uint,
-            Self::Double => Tag::Double,
-            Self::Decimal(_) | Self::DecimalText(_) | Self::VariableScale => Tag::Decimal,
-            Self::Span(tag) => tag,
-            Self::Array => Tag::Json,
-            Self::Base64 | Self::Base64Url | Self::Hex => Tag::Bytes,
-            Self::Bits(_) => Tag::Bits,
-            Self::Geometry => Tag::Geometry,
-            Self::Date(_) => Tag::Date,
-            Self::Time(_) => Tag::Time,
-            Self::Datetime(_) => Tag::Datetime,
-            Self::Timestamp(_) => Tag::Timestamp,
-            Self::Year => Tag::Year,
-        }
-    }
-}
 
 /// Why a value did not become a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +77,13 @@ impl CellSeed<'_> {
         Ok(())
     }
 
+    fn copy<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.span(|heap| {
+            heap.extend_from_slice(text.as_bytes());
+            Some(())
+        })
+    }
+
     /// A value whose text as it stands matters: decimals and arrays.
     fn raw<E: serde::de::Error>(mut self, raw: &LazyValue<'_>) -> Result<(), E> {
         let text = raw.as_raw_str();
@@ -214,7 +93,7 @@ impl CellSeed<'_> {
         }
         let reader = self.reader;
         match (reader, text.as_bytes().first()) {
-            (Reader::Array, Some(b'[')) => self.span(|heap| Some(heap.extend_from_slice(text.as_bytes()))),
+            (Reader::Array, Some(b'[')) => self.copy(text),
             (Reader::Decimal(_) | Reader::DecimalUint, Some(b'"')) => {
                 let unescaped;
                 let inner = match text.get(1..text.len().saturating_sub(1)) {
@@ -247,7 +126,7 @@ impl CellSeed<'_> {
     fn text<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
         let reader = self.reader;
         match reader {
-            Reader::Span(_) => self.span(|heap| Some(heap.extend_from_slice(text.as_bytes()))),
+            Reader::Span(_) => self.copy(text),
             Reader::Base64 => self.span(|heap| BASE64.decode_vec(text, heap).ok()),
             Reader::Base64Url => self.span(|heap| BASE64_URL.decode_vec(text, heap).ok()),
             Reader::Hex => self.span(|heap| hex(text, heap)),
@@ -408,10 +287,14 @@ fn bits(text: &str, length: Option<u32>, out: &mut Vec<u8>) -> Option<()> {
     BASE64.decode_vec(text, out).ok()?;
     if let Some(length) = length {
         let wanted = length.div_ceil(8) as usize;
-        if length > 1 << 16 || out.get(start..)?.iter().skip(wanted).any(|&b| b != 0) {
+        if length == 0 || length > 1 << 16 || out.get(start..)?.iter().skip(wanted).any(|&b| b != 0) {
             return None;
         }
         out.resize(start + wanted, 0);
+        let unused = out.last().map_or(0, |&last| u32::from(last) >> (length - 8 * (wanted as u32 - 1)));
+        if unused != 0 {
+            return None;
+        }
     }
     out.get_mut(start..)?.reverse();
     Some(())

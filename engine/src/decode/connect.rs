@@ -26,10 +26,13 @@ pub(super) enum ValueSchema {
     PassedOver(PassedOver),
 }
 
+/// The bytes of a key or value before its payload.
+type Prefix = Box<[u8]>;
+
 /// A remembered schema: `{"schema":…,"payload":` as it stands, and what was read from it.
 #[derive(Debug)]
 pub(super) struct Remembered<T> {
-    entries: Vec<(Box<[u8]>, Result<Arc<T>, Error>)>,
+    entries: Vec<(Prefix, Result<Arc<T>, Error>)>,
 }
 
 impl<T> Default for Remembered<T> {
@@ -64,9 +67,8 @@ impl<T> Remembered<T> {
             return Ok(WithSchema { schema, payload, at });
         }
         let text = super::text(part, bytes)?;
-        let members: Members<'a> = serde_json::from_str(text).map_err(|e| match e.classify() {
-            serde_json::error::Category::Data => Error::NoSchema { part },
-            _ => Error::Json { part, message: "bad syntax", at: e.column() },
+        let members: Members<'a> = serde_json::from_str(text).map_err(|e| {
+            if e.is_data() { Error::NoSchema { part } } else { Error::Json { part, message: "bad syntax", at: e.column() } }
         })?;
         let (Some(raw_schema), Some(payload)) = (members.schema, members.payload) else { return Err(Error::NoSchema { part }) };
         let payload = payload.get();

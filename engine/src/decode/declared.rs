@@ -92,7 +92,7 @@ pub fn column(name: &str, source_type: &str, nullable: bool, modes: &Modes) -> R
         )
     })?;
     let (length, scale) = mysql.length_and_scale()?;
-    Ok(DeclaredColumn { name: name.into(), source_type: source_type.trim().to_lowercase(), tag, wire, nullable, length, scale })
+    Ok(DeclaredColumn { name: name.into(), source_type: source_type.trim().into(), tag, wire, nullable, length, scale })
 }
 
 /// A type as it is written: name, arguments, attributes.

@@ -48,7 +48,9 @@ impl<'de> Visitor<'de> for NamesSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut seen = 0;
         let mut other: Option<Vec<Box<str>>> = None;
-        while let Some(name) = map.next_key_seed(NameSeed { expected: self.expected.get(seen).filter(|_| other.is_none()) })? {
+        while let Some(name) =
+            map.next_key_seed(NameSeed { expected: self.expected.get(seen).filter(|_| other.is_none()).map(|name| &**name) })?
+        {
             map.next_value::<IgnoredAny>()?;
             if let Some(name) = name {
                 other.get_or_insert_with(|| self.expected.iter().take(seen).cloned().collect()).push(name);
@@ -71,7 +73,7 @@ impl<'de> Visitor<'de> for NamesSeed<'_> {
 
 /// A member's name; `None`: it is the expected one.
 struct NameSeed<'a> {
-    expected: Option<&'a Box<str>>,
+    expected: Option<&'a str>,
 }
 
 impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
@@ -90,6 +92,6 @@ impl Visitor<'_> for NameSeed<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(if self.expected.is_some_and(|e| **e == *name) { None } else { Some(name.into()) })
+        Ok(if self.expected == Some(name) { None } else { Some(name.into()) })
     }
 }

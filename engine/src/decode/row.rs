@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use super::cell::{CellSeed, Reader, Refusal};
+use super::cell::{CellSeed, Refusal};
+use super::reader::Reader;
 use super::{Error, FaultSlot};
 use crate::change::{Cells, Column, Tag};
 use crate::config::DeclaredColumn;
@@ -29,7 +30,8 @@ impl Shape {
             if shape.find(&column.name).is_some() {
                 return Err(Error::Duplicate { place: format!("column {}", column.name) });
             }
-            if column.source_type.starts_with("enum") || column.source_type == "io.debezium.data.Enum" {
+            let is_enum = column.source_type.get(..4).is_some_and(|t| t.eq_ignore_ascii_case("enum"));
+            if is_enum || column.source_type == "io.debezium.data.Enum" {
                 shape.enums.push(index);
             }
             shape.columns.push(Column {
