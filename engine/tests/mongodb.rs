@@ -6,7 +6,6 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
-    missing_docs,
     unreachable_pub,
     reason = "a test fails by panicking"
 )]

@@ -45,6 +45,7 @@ impl Fault {
     }
 
     /// Of a command that failed as a whole. `what` says what was tried, as "update shop.orders".
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's list is open, and whatever it does not know of is tried again")]
     pub(super) fn of_driver(what: &str, error: &DriverError) -> Self {
         match error.kind.as_ref() {
             ErrorKind::Command(command) if error.contains_label(mongodb::error::RETRYABLE_WRITE_ERROR) => {
@@ -96,11 +97,14 @@ impl Fault {
                 .then(|| Self::Refused("duplicate-key", format!("another document has the same values in the unique index {index}")));
         }
         let code_name = error.elements().find("codeName").and_then(Value::as_text).unwrap_or_default();
-        Some(match Self::of_code(what, code, code_name) {
-            // Away are the codes that are known to pass; any other the server gave to this write alone.
-            Self::Away(message) if !TRANSIENT.contains(&code) => Self::Refused("server-error", message),
-            fault => fault,
-        })
+        let fault = Self::of_code(what, code, code_name);
+        if let Self::Away(message) = &fault
+            && !TRANSIENT.contains(&code)
+        {
+            // No code that is known to pass, and the server gave it to this write alone.
+            return Some(Self::Refused("server-error", message.clone()));
+        }
+        Some(fault)
     }
 
     /// Of a reply's `writeConcernError`: the writes are done here and may be lost in a failover, so their outcome is unknown.
