@@ -1,6 +1,6 @@
 //! One suite for every sink: memory always, the real stores where the environment names a server.
 //!
-//! `cargo xtask test` sets `STREAMSYNC_TEST_REDIS_URL`, `STREAMSYNC_TEST_MONGODB_URI` and `STREAMSYNC_TEST_REQUIRE_STORES=1`; with
+//! `cargo xtask test` sets `STREAMSYNC_TEST_REDIS_URL`, `STREAMSYNC_TEST_REDIS_CLUSTER_URLS`, `STREAMSYNC_TEST_MONGODB_URI` and `STREAMSYNC_TEST_REQUIRE_STORES=1`; with
 //! the last one a store without a server fails its tests instead of saying that they were not run.
 #![expect(
     clippy::expect_used,
@@ -23,6 +23,8 @@ use streamsync::sink::memory::MemorySink;
 use tokio::runtime::Runtime;
 
 const REDIS: &str = "STREAMSYNC_TEST_REDIS_URL";
+/// Comma-separated.
+const REDIS_CLUSTER: &str = "STREAMSYNC_TEST_REDIS_CLUSTER_URLS";
 
 /// What the variable names, or `None` after saying that the test is not run.
 fn server(variable: &str) -> Option<String> {
@@ -47,6 +49,16 @@ fn memory_conforms() {
 #[test]
 fn memory_ends_alike_in_any_order() {
     suite::any_order_ends_alike(&runtime(), &memory::Memory(MemorySink::new("memory")), 256);
+}
+
+#[test]
+fn redis_cluster_conforms() {
+    let Some(urls) = server(REDIS_CLUSTER) else { return };
+    let urls: Vec<&str> = urls.split(',').collect();
+    let runtime = runtime();
+    let store = runtime.block_on(redis_store::Redis::connect_cluster(&urls, RedisForm::String));
+    runtime.block_on(suite::all(&store));
+    runtime.block_on(redis_store::of_its_own(&store));
 }
 
 #[test]

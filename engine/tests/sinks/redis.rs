@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
 use streamsync::config::{Place, RedisForm, RedisSettings, SinkKind, SinkSettings, TargetSettings};
 use streamsync::sink::redis::{RedisSink, StoredVersion};
 use streamsync::sink::{Error, Sink, WriteOutcome};
@@ -15,23 +16,33 @@ use crate::suite::{self, Document, Store, Stored, Version, delete, encode, fence
 pub struct Redis {
     sink: RedisSink,
     form: RedisForm,
-    /// Looks behind the sink.
-    client: MultiplexedConnection,
+    client: Client,
 }
 
-pub fn settings(url: &str) -> (SinkSettings, RedisSettings) {
-    let redis = RedisSettings { urls: vec![url.to_owned()], cluster: false, max_pipeline: 100 };
+/// Looks behind the sink.
+enum Client {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+pub fn settings(urls: &[&str], cluster: bool) -> (SinkSettings, RedisSettings) {
+    let redis = RedisSettings { urls: urls.iter().map(|&url| url.to_owned()).collect(), cluster, max_pipeline: 100 };
     let kind = SinkKind::Redis(redis.clone());
     let (tombstone_ttl, write_timeout) = (Duration::from_secs(3600), Duration::from_secs(10));
     (SinkSettings { name: "redis".into(), kind, tombstone_ttl, write_timeout }, redis)
 }
 
 impl Redis {
+    /// One server.
     pub async fn connect(url: &str, form: RedisForm) -> Self {
-        let (settings, redis) = settings(url);
-        let sink = RedisSink::new(&settings, &redis, Vec::new()).expect("a URL that can be read");
         let client = redis::Client::open(url).expect("a URL").get_multiplexed_async_connection().await.expect("a server");
-        Self { sink, form, client }
+        Self { sink: sink(&[url], false), form, client: Client::Single(client) }
+    }
+
+    /// A cluster, by some of its nodes.
+    pub async fn connect_cluster(urls: &[&str], form: RedisForm) -> Self {
+        let client = redis::cluster::ClusterClient::new(urls.to_vec()).expect("URLs").get_async_connection().await.expect("a cluster");
+        Self { sink: sink(urls, true), form, client: Client::Cluster(client) }
     }
 
     /// Whether the server has the JSON module.
@@ -45,7 +56,11 @@ impl Redis {
         for part in command {
             asked.arg(*part);
         }
-        asked.query_async(&mut self.client.clone()).await.expect("an answer")
+        let answer = match &self.client {
+            Client::Single(client) => asked.query_async(&mut client.clone()).await,
+            Client::Cluster(client) => asked.query_async(&mut client.clone()).await,
+        };
+        answer.expect("an answer")
     }
 
     fn whole_key(&self, target: &TargetSettings, key: &str) -> String {
@@ -57,6 +72,11 @@ impl Redis {
         writes.writes[0].ttl_seconds = ttl_seconds;
         self.sink.write(&writes).await.into_iter().next().expect("one result")
     }
+}
+
+fn sink(urls: &[&str], cluster: bool) -> RedisSink {
+    let (settings, redis) = settings(urls, cluster);
+    RedisSink::new(&settings, &redis, Vec::new()).expect("URLs that can be read")
 }
 
 impl Store for Redis {
