@@ -23,6 +23,10 @@ use streamsync::sink::memory::MemorySink;
 use tokio::runtime::Runtime;
 
 const REDIS: &str = "STREAMSYNC_TEST_REDIS_URL";
+/// Comma-separated, and never required.
+const REDIS_CLUSTER: &str = "STREAMSYNC_TEST_REDIS_CLUSTER_URLS";
+
+static REDIS_SETTINGS: std::sync::RwLock<()> = std::sync::RwLock::new(());
 
 /// What the variable names, or `None` after saying that the test is not run.
 fn server(variable: &str) -> Option<String> {
@@ -50,6 +54,19 @@ fn memory_ends_alike_in_any_order() {
 }
 
 #[test]
+fn redis_cluster_conforms() {
+    let Ok(urls) = std::env::var(REDIS_CLUSTER) else {
+        eprintln!("not run: {REDIS_CLUSTER} is not set; a cluster is tested where it names one");
+        return;
+    };
+    let urls: Vec<&str> = urls.split(',').collect();
+    let runtime = runtime();
+    let store = runtime.block_on(redis_store::Redis::connect_cluster(&urls, RedisForm::String));
+    runtime.block_on(suite::all(&store));
+    runtime.block_on(redis_store::of_its_own(&store));
+}
+
+#[test]
 fn redis_string_conforms() {
     redis_conforms(RedisForm::String);
 }
@@ -64,8 +81,20 @@ fn redis_json_conforms() {
     redis_conforms(RedisForm::Json);
 }
 
+/// These two change the server's settings for a moment: nothing else may use it then.
+#[test]
+fn redis_full_or_unfit() {
+    let Some(url) = server(REDIS) else { return };
+    let _alone = REDIS_SETTINGS.write();
+    runtime().block_on(async {
+        redis_store::full(&url).await;
+        redis_store::unfit(&url).await;
+    });
+}
+
 fn redis_conforms(form: RedisForm) {
     let Some(url) = server(REDIS) else { return };
+    let _shared = REDIS_SETTINGS.read();
     let runtime = runtime();
     let store = runtime.block_on(redis_store::Redis::connect(&url, form));
     if form == RedisForm::Json && !runtime.block_on(store.has_json()) {

@@ -177,17 +177,23 @@ impl RedisSink {
     fn outcome(&self, writes: &SinkWrites, link: &Link, index: usize, reply: &Value) -> Result<WriteOutcome, Error> {
         let write = writes.writes.get(index);
         let place = || write.and_then(|write| writes.targets.get(write.target as usize)).map_or_else(String::new, |target| place(target));
-        match reply {
+        let at = self.servers.at(&link.address);
+        let stored = match reply {
             Value::Int(1) => return Ok(WriteOutcome::Applied),
             Value::Int(2) => return Ok(WriteOutcome::Duplicate),
             Value::Int(3) => return Ok(WriteOutcome::Conflict),
             Value::Int(4) => return Ok(WriteOutcome::Stale),
-            Value::ServerError(error) => return Err(self.servers.at(&link.address).write(&place(), error)),
-            _ => {}
-        }
-        let stored = if let Value::BulkString(text) = reply { StoredVersion::parse(text) } else { None };
+            Value::ServerError(error) => return Err(at.write(&place(), error)),
+            other => {
+                if let Value::BulkString(text) = other {
+                    StoredVersion::parse(text)
+                } else {
+                    None
+                }
+            }
+        };
         let (Some(stored), Some(write)) = (stored, write) else {
-            return Err(self.servers.at(&link.address).setup("the script's answer is not understood", "see whether it is a Redis server"));
+            return Err(at.setup("the script's answer is not understood", "see whether it is a Redis server"));
         };
         if stored.fence.generation() > write.fence.generation() {
             return Ok(WriteOutcome::Stale);
@@ -233,10 +239,7 @@ impl RedisSink {
             let key = watermark_key(*tag, group, source);
             let mut command = Cmd::new();
             command.arg("GET").arg(&key);
-            let text = match self.at_key(&key, command).await? {
-                Value::BulkString(text) => text,
-                _ => return Ok(None),
-            };
+            let Value::BulkString(text) = self.at_key(&key, command).await? else { return Ok(None) };
             let Some(watermark) = parse_watermark(&text) else {
                 let message = format!("the key {key} holds something that is no watermark; remove it if another program wrote it");
                 return Err(Error::Setup { sink: self.name.clone(), message });

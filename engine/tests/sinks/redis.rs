@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
 use streamsync::config::{Place, RedisForm, RedisSettings, SinkKind, SinkSettings, TargetSettings};
 use streamsync::sink::redis::{RedisSink, StoredVersion};
 use streamsync::sink::{Error, Sink, WriteOutcome};
@@ -15,23 +16,33 @@ use crate::suite::{self, Document, Store, Stored, Version, delete, encode, fence
 pub struct Redis {
     sink: RedisSink,
     form: RedisForm,
-    /// Looks behind the sink.
-    client: MultiplexedConnection,
+    client: Client,
 }
 
-pub fn settings(url: &str) -> (SinkSettings, RedisSettings) {
-    let redis = RedisSettings { urls: vec![url.to_owned()], cluster: false, max_pipeline: 100 };
+/// Looks behind the sink.
+enum Client {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+pub fn settings(urls: &[&str], cluster: bool) -> (SinkSettings, RedisSettings) {
+    let redis = RedisSettings { urls: urls.iter().map(|&url| url.to_owned()).collect(), cluster, max_pipeline: 100 };
     let kind = SinkKind::Redis(redis.clone());
     let (tombstone_ttl, write_timeout) = (Duration::from_secs(3600), Duration::from_secs(10));
     (SinkSettings { name: "redis".into(), kind, tombstone_ttl, write_timeout }, redis)
 }
 
 impl Redis {
+    /// One server.
     pub async fn connect(url: &str, form: RedisForm) -> Self {
-        let (settings, redis) = settings(url);
-        let sink = RedisSink::new(&settings, &redis, Vec::new()).expect("a URL that can be read");
         let client = redis::Client::open(url).expect("a URL").get_multiplexed_async_connection().await.expect("a server");
-        Self { sink, form, client }
+        Self { sink: sink(&[url], false), form, client: Client::Single(client) }
+    }
+
+    /// A cluster, by some of its nodes.
+    pub async fn connect_cluster(urls: &[&str], form: RedisForm) -> Self {
+        let client = redis::cluster::ClusterClient::new(urls.to_vec()).expect("URLs").get_async_connection().await.expect("a cluster");
+        Self { sink: sink(urls, true), form, client: Client::Cluster(client) }
     }
 
     /// Whether the server has the JSON module.
@@ -45,7 +56,11 @@ impl Redis {
         for part in command {
             asked.arg(*part);
         }
-        asked.query_async(&mut self.client.clone()).await.expect("an answer")
+        let answer = match &self.client {
+            Client::Single(client) => asked.query_async(&mut client.clone()).await,
+            Client::Cluster(client) => asked.query_async(&mut client.clone()).await,
+        };
+        answer.expect("an answer")
     }
 
     fn whole_key(&self, target: &TargetSettings, key: &str) -> String {
@@ -57,6 +72,11 @@ impl Redis {
         writes.writes[0].ttl_seconds = ttl_seconds;
         self.sink.write(&writes).await.into_iter().next().expect("one result")
     }
+}
+
+fn sink(urls: &[&str], cluster: bool) -> RedisSink {
+    let (settings, redis) = settings(urls, cluster);
+    RedisSink::new(&settings, &redis, Vec::new()).expect("URLs that can be read")
 }
 
 impl Store for Redis {
@@ -208,4 +228,58 @@ async fn foreign_companion(store: &Redis) {
         assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
         assert_eq!(store.read(&target, key).await, None);
     }
+}
+
+/// A full server refuses a put whole, in every form, and takes the deletes that make room.
+pub async fn full(url: &str) {
+    let (string, hash) = (Redis::connect(url, RedisForm::String).await, Redis::connect(url, RedisForm::Hash).await);
+    let (strings, hashes) = (string.target("full"), hash.target("full"));
+    let before =
+        [string.one(&strings, put("a", fence(1, 1), "before"), 0).await, hash.one(&hashes, put("a", fence(1, 1), "before"), 0).await];
+    let _: redis::Value = string.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let refused = [
+        string.one(&strings, put("a", fence(1, 2), "after"), 0).await,
+        string.one(&strings, put("a", fence(1, 2), "after"), 100).await,
+        hash.one(&hashes, put("a", fence(1, 2), "after"), 0).await,
+        hash.one(&hashes, put("a", fence(1, 2), "after"), 100).await,
+        string.one(&strings, delete("never", fence(1, 2)), 0).await,
+    ];
+    let kept = [string.read(&strings, "a").await, hash.read(&hashes, "a").await];
+    let versions = [string.stored(&strings, "a").await, hash.stored(&hashes, "a").await];
+    let deleted = [string.one(&strings, delete("a", fence(1, 3)), 0).await, hash.one(&hashes, delete("a", fence(1, 3)), 0).await];
+    // Put back before anything is asserted, because other tests use the server too.
+    let _: redis::Value = string.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert!(before.iter().all(|result| matches!(result, Ok(WriteOutcome::Applied))), "{before:?}");
+    assert!(refused.iter().all(|result| matches!(result, Err(Error::Full { .. }))), "{refused:?}");
+    assert!(kept.iter().all(|document| document.as_ref().is_some_and(|document| document.text == "before")), "{kept:?}");
+    assert_eq!(versions, [Some(Stored { fence: fence(1, 1), deleted: false }); 2]);
+    assert!(deleted.iter().all(|result| matches!(result, Ok(WriteOutcome::Applied))), "{deleted:?}");
+    assert_eq!([string.read(&strings, "a").await, hash.read(&hashes, "a").await], [None, None]);
+}
+
+/// Servers that can't be used, and none at all.
+pub async fn unfit(url: &str) {
+    let sink_of = |url: &str| sink(&[url], false);
+    let store = Redis::connect(url, RedisForm::String).await;
+    let target = store.target("unfit");
+    let writes = encode(&store, &target, 0, &[put("a", fence(1, 1), "one"), delete("b", fence(1, 1))]);
+    let nobody = sink_of("redis://127.0.0.1:1");
+    assert!(matches!(nobody.check().await, Err(Error::Away { .. })));
+    for result in nobody.write(&writes).await {
+        assert!(matches!(result, Err(Error::Away { .. })), "{result:?}");
+    }
+    let stranger = sink_of(&url.replace("redis://", "redis://nobody:hunter2@"));
+    let error = stranger.check().await.expect_err("a user that the server does not know");
+    assert!(matches!(error, Error::Setup { .. }) && !error.to_string().contains("hunter2"), "{error}");
+    let (settings, redis) = settings(&["http://user:hunter2@host"], false);
+    let error = RedisSink::new(&settings, &redis, Vec::new()).err().expect("no URL of Redis");
+    assert!(matches!(error, Error::Setup { .. }) && !error.to_string().contains("hunter2"), "{error}");
+    let single = sink(&[url], true).check().await.expect_err("no cluster");
+    assert!(matches!(single, Error::Setup { .. }), "{single}");
+    let _: redis::Value = store.ask(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]).await;
+    let evicting = store.sink.check().await;
+    let _: redis::Value = store.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    let error = evicting.expect_err("a server that evicts");
+    assert!(error.to_string().contains("maxmemory-policy noeviction"), "{error}");
+    store.sink.check().await.expect("a server that is fit");
 }

@@ -356,8 +356,10 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{since_epoch:x}-{:x}-{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A history: for each offset the key it writes, and the document or a delete; and an order in which it is sent again.
-fn histories() -> impl Strategy<Value = (Vec<(u8, Option<u8>)>, Vec<prop::sample::Index>, usize)> {
+/// For each offset the key that it writes, and the document or a delete; what is sent again, and before; the size of a batch.
+type History = (Vec<(u8, Option<u8>)>, Vec<prop::sample::Index>, usize);
+
+fn histories() -> impl Strategy<Value = History> {
     (
         prop::collection::vec((0u8..6, prop::option::weighted(0.7, any::<u8>())), 1..40),
         prop::collection::vec(any::<prop::sample::Index>(), 0..120),

@@ -148,11 +148,10 @@ impl Servers {
     }
 
     fn link_like(&self, like: &ConnectionInfo, host: &str, port: u16) -> Arc<Link> {
-        let address = match like.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: *insecure, tls_params: tls_params.clone() }
-            }
-            _ => ConnectionAddr::Tcp(host.to_owned(), port),
+        let address = if let ConnectionAddr::TcpTls { insecure, tls_params, .. } = like.addr() {
+            ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: *insecure, tls_params: tls_params.clone() }
+        } else {
+            ConnectionAddr::Tcp(host.to_owned(), port)
         };
         let link = Link::new(like.clone().set_addr(address), self.timeout);
         self.known().links.entry(link.address.clone()).or_insert_with(|| Arc::new(link)).clone()
