@@ -120,7 +120,10 @@ fn parse(topic: &str, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> 
         return Ok(None);
     };
     let identity = value.map(serde_json::from_slice).transpose().map_err(|error| {
-        setup(topic, format!("the identity of {name} at offset {offset} can't be read: {error}; write the record again, as the last valid one was"))
+        setup(
+            topic,
+            format!("the identity of {name} at offset {offset} can't be read: {error}; write the record again, as the last valid one was"),
+        )
     })?;
     Ok(Some((name.to_owned(), identity)))
 }

@@ -102,9 +102,16 @@ fn generation(known: &Known<'_>, stored: Option<&TopicIdentity>) -> Result<Gener
             (Some(offset), _) => format!("group {} has committed offset {offset}", known.group),
             (None, Some((sink, watermark))) => format!("sink {sink} has watermark {}", watermark.next_offset),
         };
-        let what = format!("{progress}, but neither the control topic nor a sink knows the topic's identity: another program may have used the group, or the record was lost");
+        let what = format!(
+            "{progress}, but neither the control topic nor a sink knows the topic's identity: another program may have used the group, or the record was lost"
+        );
         let number = watermark.map_or(Generation::FIRST, |(_, w)| w.generation);
-        return Err(halt(known, Reason::IdentityLost, what, format!("If this is the topic that was read before: {}", write_record(known, number))));
+        return Err(halt(
+            known,
+            Reason::IdentityLost,
+            what,
+            format!("If this is the topic that was read before: {}", write_record(known, number)),
+        ));
     };
     if let Some(what) = changed(stored, known.current) {
         return Err(halt(known, Reason::IdentityChanged, what, next_generation(known, stored.generation)));
@@ -116,8 +123,15 @@ fn generation(known: &Known<'_>, stored: Option<&TopicIdentity>) -> Result<Gener
     match watermark {
         Some((sink, watermark)) if watermark.generation > generation => {
             let (later, earlier) = (watermark.generation.number(), generation.number());
-            let what = format!("sink {sink} has a watermark of generation {later}, but the latest identity that is stored has generation {earlier}");
-            Err(halt(known, Reason::IdentityLost, what, format!("If the topic is in its generation {later}: {}", write_record(known, watermark.generation))))
+            let what = format!(
+                "sink {sink} has a watermark of generation {later}, but the latest identity that is stored has generation {earlier}"
+            );
+            Err(halt(
+                known,
+                Reason::IdentityLost,
+                what,
+                format!("If the topic is in its generation {later}: {}", write_record(known, watermark.generation)),
+            ))
         }
         _ => Ok(generation),
     }
@@ -153,7 +167,9 @@ fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {
                 check_tombstones(known, sink, watermark)?;
                 take(watermark.next_offset, format!("the watermark of sink {sink}"));
             }
-            None => take(beginning(known, &format!("sink {sink} has no watermark of this topic: it is new, or it was emptied"))?, sink.clone()),
+            None => {
+                take(beginning(known, &format!("sink {sink} has no watermark of this topic: it is new, or it was emptied"))?, sink.clone())
+            }
         }
     }
     let Some((offset, whose)) = smallest else { return beginning(known, "nothing of the topic was read before") };
@@ -235,7 +251,9 @@ fn next_generation(known: &Known<'_>, stored: u16) -> String {
 /// What helps where the log no longer has what is needed.
 fn rebuild(known: &Known<'_>, generation: Generation) -> String {
     let next = next_generation(known, generation.number());
-    format!("Take a new snapshot of the table with Debezium, so that the log has every row again; rows that were deleted meanwhile stay in the stores unless these are emptied. {next}. Where the log begins above offset 0, set kafka.accept_truncated_log = true as well")
+    format!(
+        "Take a new snapshot of the table with Debezium, so that the log has every row again; rows that were deleted meanwhile stay in the stores unless these are emptied. {next}. Where the log begins above offset 0, set kafka.accept_truncated_log = true as well"
+    )
 }
 
 #[cfg(test)]

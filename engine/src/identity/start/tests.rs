@@ -46,7 +46,8 @@ fn identity(generation: u16) -> TopicIdentity {
 }
 
 fn run(case: &Case) -> Result<Start, Halt> {
-    let partition = CommittedPartition { source: TopicPartition::new("shop.orders", 2), committed: case.committed, low: case.low, high: case.high };
+    let partition =
+        CommittedPartition { source: TopicPartition::new("shop.orders", 2), committed: case.committed, low: case.low, high: case.high };
     let current = TopicFacts {
         cluster_id: "c1".into(),
         topic_id: case.topic_id.into(),
@@ -54,7 +55,11 @@ fn run(case: &Case) -> Result<Start, Halt> {
         cleanup_policy: case.policy,
         delete_retention_ms: Some(DAY),
     };
-    let watermark = |(generation, next_offset, written_at_ms)| Watermark { generation: Generation::new(generation).unwrap(), next_offset, written_at_ms };
+    let watermark = |(generation, next_offset, written_at_ms)| Watermark {
+        generation: Generation::new(generation).unwrap(),
+        next_offset,
+        written_at_ms,
+    };
     let watermarks: Vec<_> =
         case.watermarks.iter().zip(["redis", "mongodb"]).map(|(w, sink)| (sink.to_owned(), w.map(watermark))).collect();
     resolve(&Known {
@@ -129,13 +134,21 @@ fn the_highest_generation_wins_and_earlier_progress_does_not_count() {
 fn a_gap_halts() {
     halts(Case { low: 501, ..known() }, Reason::OffsetLost, &["500", "begins at 501", "snapshot"]);
     halts(Case { low: 501, accept: true, ..known() }, Reason::OffsetLost, &["500 to 500"]);
-    halts(Case { low: 450, watermarks: vec![Some((1, 400, NOW)), Some((1, 500, NOW))], ..known() }, Reason::OffsetLost, &["redis", "400 to 449"]);
+    halts(
+        Case { low: 450, watermarks: vec![Some((1, 400, NOW)), Some((1, 500, NOW))], ..known() },
+        Reason::OffsetLost,
+        &["redis", "400 to 449"],
+    );
     halts(Case { high: 499, ..known() }, Reason::BeyondEnd, &["ends at 499"]);
 }
 
 #[test]
 fn another_identity_halts() {
-    halts(Case { topic_id: "t2", ..known() }, Reason::IdentityChanged, &["t1", "t2", "\"generation\":2", "identity/shop.orders|", "--delete-offsets --group sync"]);
+    halts(
+        Case { topic_id: "t2", ..known() },
+        Reason::IdentityChanged,
+        &["t1", "t2", "\"generation\":2", "identity/shop.orders|", "--delete-offsets --group sync"],
+    );
     halts(Case { partitions: 6, ..known() }, Reason::IdentityChanged, &["4 partitions", "now has 6"]);
     halts(Case { stored: Vec::new(), ..known() }, Reason::IdentityLost, &["committed offset 500"]);
     halts(Case { stored: Vec::new(), committed: None, ..known() }, Reason::IdentityLost, &["watermark 500", "\"generation\":1"]);
