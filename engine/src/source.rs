@@ -5,8 +5,8 @@
 
 pub mod client;
 pub mod cluster;
-pub mod kafka;
 pub(crate) mod group;
+pub mod kafka;
 mod native;
 mod reader;
 

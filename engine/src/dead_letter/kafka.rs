@@ -44,9 +44,8 @@ impl KafkaDeadLetters {
     /// Connects lazily: an error here is one of the configuration.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let largest = settings.dead_letters.max_bytes.saturating_add(HEADER_BYTES);
-        let producer = FutureProducer::from_config(&client::producer(settings, largest, DELIVERY_TIMEOUT)).map_err(|error| Error::Setup {
-            topic: settings.dead_letters.topic.clone(),
-            message: format!("{error}; check [kafka] in the configuration"),
+        let producer = FutureProducer::from_config(&client::producer(settings, largest, DELIVERY_TIMEOUT)).map_err(|error| {
+            Error::Setup { topic: settings.dead_letters.topic.clone(), message: format!("{error}; check [kafka] in the configuration") }
         })?;
         Ok(Self { settings: settings.clone(), producer, ready: OnceCell::new() })
     }

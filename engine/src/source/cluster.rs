@@ -60,19 +60,28 @@ pub struct Cluster {
 impl Cluster {
     /// Connects lazily: an error here is one of the configuration.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let admin = client::admin(settings).create().map_err(|error| Error::Setup { message: format!("{error}; check [kafka] in the configuration") })?;
+        let admin = client::admin(settings)
+            .create()
+            .map_err(|error| Error::Setup { message: format!("{error}; check [kafka] in the configuration") })?;
         Ok(Self { admin, replication_factor: settings.kafka.replication_factor })
     }
 
     /// The facts of a topic. Blocks for at most a few request time-outs.
     pub fn facts(&self, topic: &str) -> Result<TopicFacts, Error> {
         let Some(partitions) = self.partitions(topic)? else {
-            return Err(Error::Away { message: format!("topic {topic} does not exist yet; it appears with the first change of its table") });
+            return Err(Error::Away {
+                message: format!("topic {topic} does not exist yet; it appears with the first change of its table"),
+            });
         };
         let cluster_id = self.admin.inner().fetch_cluster_id(REQUEST_TIMEOUT).unwrap_or_else(|| UNKNOWN_ID.to_owned());
         let topic_id = native::topic_id(self.admin.inner(), topic, REQUEST_TIMEOUT).unwrap_or_else(|| UNKNOWN_ID.to_owned());
         if cluster_id == UNKNOWN_ID || topic_id == UNKNOWN_ID {
-            tracing::warn!(topic, cluster_id, topic_id, "Kafka does not tell this id: a topic that is deleted and created again can't be noticed by it");
+            tracing::warn!(
+                topic,
+                cluster_id,
+                topic_id,
+                "Kafka does not tell this id: a topic that is deleted and created again can't be noticed by it"
+            );
         }
         let (cleanup_policy, delete_retention_ms) = self.retention(topic);
         Ok(TopicFacts { cluster_id, topic_id, partitions, cleanup_policy, delete_retention_ms })
@@ -80,7 +89,8 @@ impl Cluster {
 
     /// Number of a topic's partitions; `None` where there is no such topic. Lists all topics: asking for one by name may create it.
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
-        let metadata = self.admin.inner().fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| Error::Away { message: error.to_string() })?;
+        let metadata =
+            self.admin.inner().fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| Error::Away { message: error.to_string() })?;
         let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
         Ok(found.map(|t| t.partitions().len() as i32).filter(|&count| count > 0))
     }
@@ -98,7 +108,10 @@ impl Cluster {
             None => None,
         };
         let Some(Ok(config)) = answer else {
-            tracing::warn!(topic, "the topic's configuration was not told (DescribeConfigs needs DESCRIBE_CONFIGS on the topic): its cleanup policy is taken for `delete`");
+            tracing::warn!(
+                topic,
+                "the topic's configuration was not told (DescribeConfigs needs DESCRIBE_CONFIGS on the topic): its cleanup policy is taken for `delete`"
+            );
             return unknown;
         };
         let value = |name| config.get(name).and_then(|entry| entry.value.as_deref());
@@ -114,7 +127,9 @@ impl Cluster {
         let replication = TopicReplication::Fixed(self.replication_factor.unwrap_or(-1));
         let new = config.iter().fold(NewTopic::new(topic, 1, replication), |new, (name, value)| new.set(name, value));
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
-        let refused = |why: String| Error::Setup { message: format!("topic {topic} is missing and can't be created: {why}; {}", by_hand(topic, config)) };
+        let refused = |why: String| Error::Setup {
+            message: format!("topic {topic} is missing and can't be created: {why}; {}", by_hand(topic, config)),
+        };
         match wait(self.admin.create_topics([&new], &options), REQUEST_TIMEOUT * 2) {
             None => Err(Error::Away { message: format!("no answer to the creation of topic {topic}") }),
             Some(Err(error)) => Err(refused(error.to_string())),

@@ -252,7 +252,10 @@ impl ConsumerContext for GroupContext {
         } else {
             let read = self.release(consumer, partitions);
             tracing::info!(partitions = partitions.count(), "partitions went");
-            self.report("partitions can't be released", if cooperative { consumer.incremental_unassign(&read) } else { consumer.unassign() });
+            self.report(
+                "partitions can't be released",
+                if cooperative { consumer.incremental_unassign(&read) } else { consumer.unassign() },
+            );
         }
     }
 }

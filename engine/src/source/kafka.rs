@@ -148,7 +148,9 @@ impl KafkaSource {
         subscribe(&consumer, &topics).map_err(setup)?;
         let member = Member { consumer, membership: Arc::clone(&membership), topics, last_fault: None };
         let thread = std::thread::Builder::new().name("source".to_owned());
-        thread.spawn(move || member.run()).map_err(|error| Error::Setup { message: format!("no thread for the Kafka consumer: {error}") })?;
+        thread
+            .spawn(move || member.run())
+            .map_err(|error| Error::Setup { message: format!("no thread for the Kafka consumer: {error}") })?;
         Ok(Arc::new(Self { membership, settings: settings.clone() }))
     }
 
@@ -233,7 +235,10 @@ impl Member {
     /// Every partition's queue is split off before it is assigned: a record here is a fault of this program, and must not be lost silently.
     fn stray(&self, message: &BorrowedMessage<'_>) {
         let source = TopicPartition::new(message.topic(), message.partition());
-        let text = format!("{source}: the record at offset {} came outside of the partition's queue; restart the worker, and report this", message.offset());
+        let text = format!(
+            "{source}: the record at offset {} came outside of the partition's queue; restart the worker, and report this",
+            message.offset()
+        );
         if let Some(slot) = self.membership.slot(&source) {
             slot.fail(text.clone());
         }
@@ -266,9 +271,9 @@ fn subscribe(consumer: &GroupConsumer, topics: &[String]) -> Result<(), KafkaErr
 
 fn classify(error: &KafkaError, code: Option<RDKafkaErrorCode>, fatal: bool) -> Error {
     let remedy = match code {
-        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::UnsupportedSASLMechanism) => {
-            "check the user, the password and sasl.mechanism in [kafka.properties]"
-        }
+        Some(
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::UnsupportedSASLMechanism,
+        ) => "check the user, the password and sasl.mechanism in [kafka.properties]",
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "permit READ and DESCRIBE on the topics of all routes",
         Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "permit READ on the consumer group",
         Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => "permit the worker's user on the cluster",
@@ -277,7 +282,9 @@ fn classify(error: &KafkaError, code: Option<RDKafkaErrorCode>, fatal: bool) -> 
         }
         Some(RDKafkaErrorCode::InvalidGroupId) => "choose another group",
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            return Error::Away { message: format!("{error}: a topic of a route does not exist yet; it appears with the first change of its table") };
+            return Error::Away {
+                message: format!("{error}: a topic of a route does not exist yet; it appears with the first change of its table"),
+            };
         }
         _ if fatal => "restart the worker",
         _ => return Error::Away { message: error.to_string() },

@@ -38,7 +38,8 @@ pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeou
     let mut names = [topic.as_ptr()];
     // SAFETY: every pointer is made here, checked, used while the client lives, and destroyed once, by its guard.
     unsafe {
-        let collection = Guard::new(sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1), sys::rd_kafka_TopicCollection_destroy)?;
+        let collection =
+            Guard::new(sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1), sys::rd_kafka_TopicCollection_destroy)?;
         let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let options = Guard::new(sys::rd_kafka_AdminOptions_new(client.native_ptr(), operation), sys::rd_kafka_AdminOptions_destroy)?;
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
@@ -71,7 +72,9 @@ unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Option<String> {
             return None;
         }
         let description = *topics;
-        if sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description)) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        if sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description))
+            != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
             return None;
         }
         let id = sys::rd_kafka_TopicDescription_topic_id(description);

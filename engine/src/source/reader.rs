@@ -141,7 +141,8 @@ impl KafkaReader {
                     let fits = self.batch.records.is_empty() || self.batch.bytes.len() + payload_bytes(&message) <= limits.max_bytes;
                     let into = if fits { &mut self.batch } else { &mut self.next };
                     if push(into, &message).is_none() {
-                        let message = format!("{}: the record at offset {} is larger than a batch can be", self.slot.source, message.offset());
+                        let message =
+                            format!("{}: the record at offset {} is larger than a batch can be", self.slot.source, message.offset());
                         self.error = Some(Error::Setup { message });
                     }
                 }
