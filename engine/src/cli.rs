@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod check;
+mod demo;
 mod run;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -59,6 +60,8 @@ enum Command {
     Run(ConfigArguments),
     /// Report all faults of a configuration at once, each with its place and remedy.
     Check(check::CheckArguments),
+    /// Show the main job in this process: a shop, a Kafka, the transforms, and a check that both stores equal the shop.
+    Demo(demo::DemoArguments),
 }
 
 /// Where the configuration is.
@@ -113,6 +116,7 @@ fn execute(cli: Cli) -> Exit {
     match cli.command {
         Command::Run(arguments) => runtime.block_on(run::run(arguments)),
         Command::Check(arguments) => runtime.block_on(check::check(arguments)),
+        Command::Demo(arguments) => runtime.block_on(demo::demo(arguments)),
     }
 }
 

@@ -45,6 +45,16 @@ impl Settings {
     pub fn load(path: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Vec<ConfigFault>> {
         load(path, environment).map(|loaded| loaded.settings)
     }
+
+    /// Reads a configuration that a program made. Relative paths start at `directory`.
+    ///
+    /// # Errors
+    /// All faults.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<ConfigFault>> {
+        let report = Report::new("configuration".to_owned());
+        let (loaded, faults, _) = read_text(text, false, directory.to_path_buf(), report, std::iter::empty());
+        if faults.is_empty() { Ok(loaded.settings) } else { Err(faults) }
+    }
 }
 
 /// As [`Settings::load`], with the settings' origins.
@@ -61,7 +71,6 @@ fn read(
     path: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> (Loaded, Vec<ConfigFault>, BTreeMap<String, String>) {
-    let variables: Vec<(String, String)> = environment.collect();
     let name = path.and_then(Path::file_name).map_or_else(|| "environment".to_owned(), |name| name.to_string_lossy().into_owned());
     let report = Report::new(name);
     let text = path.map(std::fs::read_to_string).transpose().unwrap_or_else(|error| {
@@ -71,11 +80,22 @@ fn read(
     });
     // Without its file, a configuration has no other faults worth telling.
     let unread = path.is_some() && text.is_none();
-    let mut tree = tree::parse(text.as_deref().unwrap_or_default(), &report);
+    let directory = path.and_then(Path::parent).map_or_else(PathBuf::new, Path::to_path_buf);
+    read_text(text.as_deref().unwrap_or_default(), unread, directory, report, environment)
+}
+
+fn read_text(
+    text: &str,
+    unread: bool,
+    directory: PathBuf,
+    report: Report,
+    environment: impl Iterator<Item = (String, String)>,
+) -> (Loaded, Vec<ConfigFault>, BTreeMap<String, String>) {
+    let variables: Vec<(String, String)> = environment.collect();
+    let mut tree = tree::parse(text, &report);
     if !unread {
         environment::overlay(&mut tree, &variables, &report);
     }
-    let directory = path.and_then(Path::parent).map_or_else(PathBuf::new, Path::to_path_buf);
     let reading = Reading { report, variables: variables.into_iter().collect(), directory };
     let settings = sections(Section::root(&reading, tree), &reading);
     let (mut faults, entries, keys) = reading.report.finish();

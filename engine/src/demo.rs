@@ -28,6 +28,7 @@ use self::shop::Shop;
 use self::stores::{Documents, MongoStore, RedisStore};
 use crate::config::Settings;
 use crate::engine::{self, Parts};
+use crate::http::Health;
 use crate::metrics::Metrics;
 use crate::sink::Sink;
 use crate::sink::memory::MemorySink;
@@ -69,6 +70,9 @@ pub enum Error {
     /// The worker.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// The status page.
+    #[error(transparent)]
+    Http(#[from] crate::http::Error),
     /// A store could not be read or cleaned.
     #[error("{0}")]
     Store(String),
@@ -94,17 +98,17 @@ pub async fn run(options: Options, mut out: impl Write + Send, stop: impl Future
         cluster.create_topic(&topic(&run, table), PARTITIONS, 1)?;
     }
     let settings = settings(&run, &cluster.bootstrap_servers(), &options)?;
-    let metrics = Arc::new(Metrics::new());
-    let mut parts = Parts::build(Arc::new(settings), Arc::clone(&metrics)).await?;
+    let metrics = Arc::new(Metrics::new().map_err(|error| Error::Configuration(error.to_string()))?);
+    let health = Health::new(settings.http.stalled_after);
+    let listener = crate::http::bind(options.listen).await?;
+    let mut parts = Parts::build(Arc::new(settings), Arc::clone(&metrics), Arc::clone(&health)).await?;
     let mut stores = Stores::open(&options, &run, &mut parts).await?;
-    let health = Arc::clone(&parts.health);
 
     let (ending, ended) = watch::channel(false);
+    let mut page = JoinSet::new();
+    page.spawn(crate::http::serve(listener, Arc::clone(&metrics), Arc::clone(&health), told(ended.clone())));
     let mut worker = JoinSet::new();
-    worker.spawn(engine::run_parts(parts, async move {
-        let mut ended = ended;
-        ended.wait_for(|end| *end).await.ok();
-    }));
+    worker.spawn(engine::run_parts(parts, told(ended)));
     writeln!(out, "shop -> Kafka (in process) -> 3 transforms -> {} and {}", stores.redis_name, stores.mongodb_name)?;
     writeln!(out, "status page http://{}/   metrics http://{}/metrics", options.listen, options.listen)?;
     writeln!(out, "{}\n", if options.changes.is_some() { "Ends by itself." } else { "Ctrl-C stops the shop and compares both stores with it." })?;
@@ -130,8 +134,13 @@ pub async fn run(options: Options, mut out: impl Write + Send, stop: impl Future
     }
     ending.send_replace(true);
     while worker.join_next().await.is_some() {}
+    page.join_all().await;
     stores.remove(&run).await?;
     equal
+}
+
+async fn told(mut ended: watch::Receiver<bool>) {
+    ended.wait_for(|end| *end).await.ok();
 }
 
 /// Makes changes at the chosen rate, and shows once a second what flows.
@@ -139,7 +148,7 @@ async fn sell(
     options: &Options,
     shop: &mut Shop,
     till: &mut Till,
-    health: &crate::http::Health,
+    health: &Health,
     out: &mut (impl Write + Send),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -208,17 +217,17 @@ impl Till {
         Ok(())
     }
 
-    fn waiting(&self, health: &crate::http::Health) -> i64 {
+    fn waiting(&self, health: &Health) -> i64 {
         self.produced.iter().map(|(source, end)| end - health.position(source).unwrap_or(0)).sum()
     }
 
-    async fn wait_for_room(&self, health: &crate::http::Health) {
+    async fn wait_for_room(&self, health: &Health) {
         while self.produced.iter().any(|(source, end)| end - health.position(source).unwrap_or(0) > MAX_WAITING) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    async fn settle(&self, health: &crate::http::Health) -> Result<(), Error> {
+    async fn settle(&self, health: &Health) -> Result<(), Error> {
         let deadline = Instant::now() + SETTLE_TIMEOUT;
         while self.waiting(health) > 0 {
             if Instant::now() >= deadline {
@@ -343,7 +352,7 @@ fn settings(run: &str, brokers: &str, options: &Options) -> Result<Settings, Err
             p = quoted(&stores::prefix(run, table)),
         ));
     }
-    Settings::parse(&text, Path::new("."), std::iter::empty())
+    Settings::parse(&text, Path::new("."))
         .map_err(|faults| Error::Configuration(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 

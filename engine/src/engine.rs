@@ -15,12 +15,13 @@ use tokio::task::JoinSet;
 use crate::config::Settings;
 use crate::dead_letter::{DeadLetters, KafkaDeadLetters};
 use crate::disposition::{self, Disposition};
-use crate::http::Health;
+use crate::http::{Health, Phase};
 use crate::identity::{Identities, KafkaIdentities};
 use crate::lane::Backoff;
 use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
 use crate::source::KafkaSource;
+use crate::source::cluster::Cluster;
 use crate::transform::{Module, TransformHost};
 
 use worker::Worker;
@@ -48,9 +49,12 @@ pub enum Error {
         /// What is wrong with the module.
         error: crate::transform::SetupError,
     },
-    /// The HTTP server can't listen.
-    #[error(transparent)]
-    Http(#[from] crate::http::Error),
+    /// A panic, which none of the engine's own code should make.
+    #[error("a defect in the engine stopped it while {what}; report this with the log")]
+    Defect {
+        /// What it did.
+        what: &'static str,
+    },
     /// At least one route halted; the log and `/status` have said why.
     #[error("stopped with halted routes: {}", routes.join(", "))]
     Halted {
@@ -79,12 +83,11 @@ pub struct Parts {
 
 impl Parts {
     /// The real parts, as the configuration has them. Modules are compiled here, before any record is read.
-    pub async fn build(settings: Arc<Settings>, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    pub async fn build(settings: Arc<Settings>, metrics: Arc<Metrics>, health: Arc<Health>) -> Result<Self, Error> {
         let modules = load_modules(Arc::clone(&settings), &metrics).await?;
         let sinks = sink::build(&settings)?;
         let dead_letters = Arc::new(KafkaDeadLetters::new(&settings)?);
         let identities = Arc::new(KafkaIdentities::new(&settings)?);
-        let health = Arc::new(Health::new(&settings));
         Ok(Self { settings, sinks, dead_letters, identities, modules, metrics, health })
     }
 }
@@ -102,51 +105,46 @@ async fn load_modules(settings: Arc<Settings>, metrics: &Metrics) -> Result<Vec<
     let modules = match compiling.join_next().await {
         Some(Ok(modules)) => modules?,
         Some(Err(_)) | None => {
-            let error = crate::transform::SetupError::Defect;
-            return Err(Error::Transform { route: "(all)".to_owned(), error });
+            return Err(Error::Defect { what: "a module was loaded" });
         }
     };
     for (route, module) in routes.iter().zip(&modules) {
-        metrics.module(&route.name, module.digest());
-        tracing::info!(route = route.name, module = module.name(), version = module.version(), sha256 = module.digest(), "module loaded");
+        metrics.route(&route.name).module(&module.digest);
+        tracing::info!(route = route.name, module = module.name, version = module.version, sha256 = module.digest, "module loaded");
     }
     Ok(modules)
 }
 
 /// Runs a worker until `shutdown` resolves, or until it can't go on.
-pub async fn run(settings: Arc<Settings>, metrics: Arc<Metrics>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    run_parts(Parts::build(settings, metrics).await?, shutdown).await
+pub async fn run(settings: Arc<Settings>, metrics: Arc<Metrics>, health: Arc<Health>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    run_parts(Parts::build(settings, metrics, health).await?, shutdown).await
 }
 
 /// The same with parts that the caller made.
 pub async fn run_parts(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
-    let mut around = JoinSet::new();
-    let listener = crate::http::bind(parts.settings.http.listen).await?;
-    around.spawn(crate::http::serve(listener, Arc::clone(&parts.metrics), Arc::clone(&parts.health), told(stopped.clone())));
+    let mut sweeps = JoinSet::new();
     tokio::pin!(shutdown);
-    let mut result = Ok(());
     tokio::select! {
         biased;
-        () = &mut shutdown => {}
-        ready = check_sinks(&parts) => result = ready,
+        () = &mut shutdown => return Ok(()),
+        ready = check_sinks(&parts) => ready?,
     }
-    if result.is_ok() {
-        for sink in &parts.sinks {
-            if let Some(interval) = sink.sweep_interval() {
-                around.spawn(sweep(Arc::clone(sink), interval, told(stopped.clone())));
-            }
+    for sink in &parts.sinks {
+        if let Some(interval) = sink.sweep_interval() {
+            sweeps.spawn(sweep(Arc::clone(sink), interval, told(stopped.clone())));
         }
-        result = work(parts, shutdown).await;
     }
+    let result = work(parts, shutdown).await;
     stop.send_replace(true);
-    around.join_all().await;
+    sweeps.join_all().await;
     result
 }
 
 async fn work(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let (events_in, events) = mpsc::channel(16);
     let source = KafkaSource::start(&parts.settings, events_in)?;
+    parts.health.phase(Phase::Running);
     let worker = Worker::new(parts, Arc::clone(&source));
     worker.run(events, shutdown).await
 }
@@ -185,4 +183,31 @@ async fn sweep(sink: Arc<dyn Sink>, interval: Duration, stop: impl Future<Output
 
 async fn told(mut stopped: watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
+}
+
+/// Tries every connection without changing anything but what a sink's check needs: one message for each that could not be had.
+pub async fn check_connections(settings: Arc<Settings>) -> Vec<String> {
+    let mut faults = Vec::new();
+    match sink::build(&settings) {
+        Ok(sinks) => {
+            for sink in sinks {
+                faults.extend(sink.check().await.err().map(|error| error.to_string()));
+            }
+        }
+        Err(error) => faults.push(error.to_string()),
+    }
+    let mut asking = JoinSet::new();
+    asking.spawn_blocking(move || {
+        let cluster = match Cluster::new(&settings) {
+            Ok(cluster) => cluster,
+            Err(error) => return vec![error.to_string()],
+        };
+        let topics = settings.routes.iter().map(|route| &route.topic).chain(&settings.passed_over_topics);
+        topics.filter_map(|topic| cluster.facts(topic).err().map(|error| format!("topic {topic}: {error}"))).collect()
+    });
+    match asking.join_next().await {
+        Some(Ok(kafka)) => faults.extend(kafka),
+        Some(Err(_)) | None => faults.push("asking Kafka failed by a defect in the engine".to_owned()),
+    }
+    faults
 }

@@ -4,6 +4,7 @@
 //! transforms and plans; *settle* writes to all sinks at once, retries, and sends dead letters; *commit* stores what is settled.
 //! One batch is being written at a time, so settling and commits stay in order, and an offset never passes an unsettled record.
 
+mod meter;
 mod prepare;
 mod progress;
 mod settle;
@@ -19,12 +20,15 @@ use crate::config::Settings;
 use crate::dead_letter::DeadLetters;
 use crate::fence::Generation;
 use crate::http::Health;
-use crate::metrics::{Metrics, RouteMetrics};
+use crate::metrics::{Metrics, SinkMetrics};
 use crate::plan::WritePlan;
 use crate::sink::Sink;
 use crate::source::{BatchLimits, PartitionReader, TopicPartition};
 
+pub use meter::Meter;
 pub use prepare::Prepare;
+pub(crate) use progress::now_ms;
+pub(crate) use settle::Backoff;
 pub use settle::Budget;
 
 /// What a lane shares with the other lanes of its worker.
@@ -41,6 +45,8 @@ pub struct Shared {
     pub poll_age: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// The worker's metrics.
     pub metrics: Arc<Metrics>,
+    /// The metrics of each of `sinks`.
+    pub sink_metrics: Vec<Arc<SinkMetrics>>,
     /// What `/ready` and the status page show.
     pub health: Arc<Health>,
 }
@@ -77,8 +83,8 @@ pub struct Lane {
     pub prepare: Prepare,
     /// The partition's records, from the resolved offset on.
     pub reader: Box<dyn PartitionReader>,
-    /// Counters of the lane's route.
-    pub metrics: RouteMetrics,
+    /// What the lane tells of itself.
+    pub meter: Arc<Meter>,
     /// Dead letters a minute, shared by the route's lanes.
     pub budget: Arc<Budget>,
 }
@@ -95,22 +101,23 @@ struct SettledBatch {
 impl Lane {
     /// Runs until it is ordered to end, or halts.
     pub async fn run(self, orders: watch::Receiver<Order>) -> End {
-        let Self { shared, source, generation, prepare, reader, metrics, budget } = self;
+        let Self { shared, source, generation, prepare, reader, meter, budget } = self;
         let (plans_in, plans_out) = mpsc::channel::<WritePlan>(shared.settings.batch.prepared_ahead.max(1));
         let (settled_in, settled_out) = watch::channel::<Option<SettledBatch>>(None);
+        let sinks = prepare.settings().map(|route| route.sinks()).unwrap_or_default();
         let settler = settle::Settler {
             shared: Arc::clone(&shared),
             source: source.clone(),
             generation,
             route: prepare.settings(),
             module: prepare.module_digest().to_owned(),
-            metrics: metrics.clone(),
+            meter: Arc::clone(&meter),
             budget,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, metrics.clone(), plans_in, orders.clone()));
+        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, plans_in, orders.clone()));
         tasks.spawn(settle_all(settler, plans_out, settled_in, orders.clone()));
-        tasks.spawn(progress::commit_all(shared, source, metrics, settled_out, orders));
+        tasks.spawn(progress::commit_all(shared, source, sinks, settled_out, orders));
 
         // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed.
         let mut end = End::Stopped;
@@ -129,7 +136,7 @@ async fn prepare_all(
     shared: Arc<Shared>,
     mut prepare: Prepare,
     mut reader: Box<dyn PartitionReader>,
-    metrics: RouteMetrics,
+    meter: Arc<Meter>,
     plans: mpsc::Sender<WritePlan>,
     mut orders: watch::Receiver<Order>,
 ) -> End {
@@ -155,6 +162,7 @@ async fn prepare_all(
             },
         };
         backoff.reset();
+        meter.read();
         // Decoding and guests may take milliseconds: they run on a thread of their own, never on the runtime's.
         let mut stages = JoinSet::new();
         stages.spawn_blocking(move || {
@@ -165,7 +173,8 @@ async fn prepare_all(
             return End::Halted("a defect in the engine stopped the lane while it prepared a batch".to_owned());
         };
         prepare = returned;
-        prepare.report(&metrics, &prepared.timing);
+        meter.prepared(&prepared, &prepare.guested());
+        shared.metrics.prepared_batches.inc();
         if plans.send(prepared.plan).await.is_err() {
             return End::Stopped;
         }
@@ -186,6 +195,7 @@ async fn settle_all(
             plan = plans.recv() => plan,
         };
         let Some(plan) = plan else { return End::Stopped };
+        settler.taken();
         let outcome = tokio::select! {
             biased;
             () = abandoned(&mut orders) => return End::Stopped,

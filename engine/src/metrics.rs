@@ -206,6 +206,19 @@ impl Metrics {
         Arc::clone(routes.entry(route.to_owned()).or_insert_with(|| Arc::new(self.new_route(route))))
     }
 
+    /// Number of records of all routes by outcome.
+    pub fn outcomes(&self) -> [(&'static str, u64); 5] {
+        let routes = lock(&self.routes);
+        let sum = |counter: fn(&RouteMetrics) -> &IntCounter| routes.values().map(|route| counter(route).get()).sum();
+        [
+            ("applied", sum(|r| &r.applied)),
+            ("superseded", sum(|r| &r.superseded)),
+            ("stale", sum(|r| &r.stale)),
+            ("filtered", sum(|r| &r.filtered)),
+            ("dead-lettered", sum(|r| &r.dead_lettered)),
+        ]
+    }
+
     /// A sink's handles; the same ones for each caller.
     pub fn sink(&self, sink: &str) -> Arc<SinkMetrics> {
         let mut sinks = lock(&self.sinks);

@@ -8,8 +8,11 @@ pub mod memory;
 pub mod mongodb;
 pub mod redis;
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
+use crate::config::{Settings, SinkKind, SinkSettings};
 use crate::fence::{Fence, Generation};
 use crate::plan::SinkWrites;
 use crate::source::TopicPartition;
@@ -135,4 +138,20 @@ pub trait Sink: Send + Sync {
 
     /// How long to wait between two sweeps; `None`: never.
     fn sweep_interval(&self) -> Option<std::time::Duration>;
+}
+
+/// The stores, in the order of the settings. Nothing connects before [`Sink::check`].
+///
+/// # Errors
+/// [`Error::Setup`] for an address that no client can use.
+pub fn build(settings: &Settings) -> Result<Vec<Arc<dyn Sink>>, Error> {
+    let build = |(index, sink): (usize, &SinkSettings)| -> Result<Arc<dyn Sink>, Error> {
+        let targets = settings.routes.iter().flat_map(|route| &route.targets).filter(|target| target.sink == index).map(Arc::clone).collect();
+        Ok(match &sink.kind {
+            SinkKind::Redis(redis) => Arc::new(redis::RedisSink::new(sink, redis, targets)?),
+            SinkKind::MongoDb(mongodb) => Arc::new(mongodb::MongoDbSink::new(sink, mongodb, targets)?),
+            SinkKind::Memory => Arc::new(memory::MemorySink::new(&sink.name)),
+        })
+    };
+    settings.sinks.iter().enumerate().map(build).collect()
 }

@@ -37,7 +37,7 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
         }
     }
     if arguments.connect {
-        let faults = super::run::check_connections(loaded.settings.into()).await;
+        let faults = crate::engine::check_connections(loaded.settings.into()).await;
         for fault in &faults {
             say_error(fault);
         }

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{ConfigArguments, Exit};
 use crate::config::Settings;
+use crate::engine;
 use crate::http::{self, Health};
 use crate::metrics::Metrics;
 
@@ -56,14 +57,14 @@ pub(super) async fn run(arguments: ConfigArguments) -> Exit {
     let mut tasks = JoinSet::new();
     let until = wait_for(stopped.clone());
     tasks.spawn(http::serve(listener, Arc::clone(&metrics), Arc::clone(&health), until));
-    let engine = run_engine(Arc::clone(&settings), metrics, health, wait_for(stopped));
+    let engine = engine::run(Arc::clone(&settings), metrics, health, wait_for(stopped));
     let exit = tokio::select! {
         biased;
         exit = supervise(signals, &stop) => exit,
         result = engine => match result {
             Ok(()) => Exit::Done,
-            Err(message) => {
-                tracing::error!(error = %message, "the engine stopped");
+            Err(error) => {
+                tracing::error!(error = %error, "the engine stopped");
                 Exit::No
             }
         },
@@ -87,17 +88,17 @@ async fn supervise(mut signals: Signals, stop: &watch::Sender<bool>) -> Exit {
     Exit::Interrupted
 }
 
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => "SIGTERM",
@@ -113,21 +114,4 @@ fn wait_for(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Se
             tracing::debug!("the stop's sender is gone");
         }
     }
-}
-
-/// The engine's place: `engine::run(settings, metrics, health, shutdown)`.
-async fn run_engine(
-    _settings: Arc<Settings>,
-    _metrics: Arc<Metrics>,
-    _health: Arc<Health>,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), String> {
-    shutdown.await;
-    Err("this build has no engine".to_owned())
-}
-
-/// The place of `engine::check_connections`: one message for each connection that could not be had.
-pub(super) async fn check_connections(_settings: Arc<Settings>) -> Vec<String> {
-    tokio::task::yield_now().await;
-    vec!["this build can't try connections".to_owned()]
 }

@@ -1,5 +1,6 @@
 //! Validated settings: what the rest of the engine reads. Whoever holds one need not check it again.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -214,6 +215,13 @@ pub struct RouteSettings {
     pub targets: Vec<Arc<TargetSettings>>,
     /// What a truncate event does.
     pub on_truncate: OnTruncate,
+}
+
+impl RouteSettings {
+    /// The sinks that the route writes to, each once: indexes into [`Settings::sinks`].
+    pub fn sinks(&self) -> Vec<usize> {
+        self.targets.iter().map(|target| target.sink).collect::<BTreeSet<_>>().into_iter().collect()
+    }
 }
 
 /// The shape of a route's records; declared, never guessed.

@@ -1,13 +1,13 @@
 //! Where a partition starts: asks everyone who knows something of it, lets [`identity::resolve`] decide, and records what it decided.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::config::{OnTruncate, RouteSettings};
+use crate::config::OnTruncate;
 use crate::disposition::{self, Disposition};
 use crate::identity::{self, Identities, Known, Start};
 use crate::lane::{Backoff, Shared, now_ms};
@@ -43,7 +43,7 @@ impl Starts {
         let deadline = Instant::now() + PATIENCE.min(self.shared.settings.kafka.max_poll_interval / 4);
         let name = partition.source.topic.to_string();
         let route = self.shared.settings.routes.iter().find(|r| r.topic == name).map(Arc::clone);
-        let sinks = route.as_deref().map(sinks_of).unwrap_or_default();
+        let sinks = route.as_ref().map(|r| r.sinks()).unwrap_or_default();
         let mut topic = match self.topics.remove(&name) {
             Some(topic) => topic,
             None => self.topic(&name, &sinks, deadline).await?,
@@ -149,11 +149,6 @@ impl Starts {
         }
         Ok(())
     }
-}
-
-/// The sinks that a route writes to.
-pub(super) fn sinks_of(route: &RouteSettings) -> Vec<usize> {
-    route.targets.iter().map(|target| target.sink).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Repeats what a store that is away did not do, until the deadline.

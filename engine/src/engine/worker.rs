@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::start::Starts;
 use super::{Error, Parts};
 use crate::fence::Generation;
-use crate::lane::{Budget, End, Lane, Order, Prepare, Shared};
+use crate::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
 use crate::source::{CommittedPartition, KafkaSource, SourceEvent, StartAt, TopicPartition};
 use crate::transform::{Guest, Module};
 
@@ -22,9 +22,15 @@ pub(super) struct Worker {
     modules: Vec<Arc<Module>>,
     budgets: Vec<Arc<Budget>>,
     starts: Starts,
-    lanes: HashMap<TopicPartition, watch::Sender<Order>>,
+    lanes: HashMap<TopicPartition, LaneHandle>,
     running: JoinSet<(TopicPartition, End)>,
     halted: HashSet<String>,
+}
+
+/// A running lane, from outside.
+struct LaneHandle {
+    orders: watch::Sender<Order>,
+    meter: Arc<Meter>,
 }
 
 impl Worker {
@@ -32,12 +38,14 @@ impl Worker {
         let Parts { settings, sinks, dead_letters, identities, modules, metrics, health } = parts;
         let polled = Arc::clone(&source);
         let budgets = settings.routes.iter().map(|_| Arc::new(Budget::new(settings.dead_letters.max_per_minute))).collect();
+        let sink_metrics = sinks.iter().map(|sink| metrics.sink(sink.name())).collect();
         let shared = Arc::new(Shared {
             commits: source.commits(),
             poll_age: Arc::new(move || polled.last_poll_age()),
             settings,
             sinks,
             dead_letters,
+            sink_metrics,
             metrics,
             health,
         });
@@ -82,6 +90,7 @@ impl Worker {
     async fn event(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned { partitions, reply } => {
+                self.shared.metrics.rebalances.inc();
                 let mut answer = Vec::with_capacity(partitions.len());
                 for partition in partitions {
                     answer.extend(self.assigned(&partition).await);
@@ -89,15 +98,15 @@ impl Worker {
                 reply.send(answer);
             }
             SourceEvent::Revoked { partitions, lost, done } => {
+                self.shared.metrics.rebalances.inc();
                 self.stop_lanes(&partitions, if lost { Order::Abandon } else { Order::Drain }).await;
-                self.shared.metrics.assigned(self.lanes.len());
+                self.shared.metrics.partitions_assigned.set(self.lanes.len() as i64);
                 done.send(());
             }
             SourceEvent::Statistics(statistics) => {
                 for lag in statistics.partitions {
-                    if let Some(records) = lag.lag {
-                        self.shared.metrics.lag(&lag.source, records);
-                        self.shared.health.lane_lag(&lag.source, records);
+                    if let (Some(records), Some(lane)) = (lag.lag, self.lanes.get(&lag.source)) {
+                        lane.meter.lag(records);
                     }
                 }
             }
@@ -129,14 +138,12 @@ impl Worker {
         let route_name = self.route_name(&source.topic).to_owned();
         let (prepare, budget) = self.prepare(source, generation)?;
         let (orders, ordered) = watch::channel(Order::Run);
-        let metrics = self.shared.metrics.route(&route_name);
-        self.shared.health.lane_started(&route_name, source);
-        let lane =
-            Lane { shared: Arc::clone(&self.shared), source: source.clone(), generation, prepare, reader: Box::new(reader), metrics, budget };
-        self.lanes.insert(source.clone(), orders);
+        let meter = Meter::new(&self.shared.metrics, self.shared.health.lane_started(&route_name, source), &route_name, source);
+        let lane = Lane { shared: Arc::clone(&self.shared), source: source.clone(), generation, prepare, reader: Box::new(reader), meter: Arc::clone(&meter), budget };
+        self.lanes.insert(source.clone(), LaneHandle { orders, meter });
         let named = source.clone();
         self.running.spawn(async move { (named, lane.run(ordered).await) });
-        self.shared.metrics.assigned(self.lanes.len());
+        self.shared.metrics.partitions_assigned.set(self.lanes.len() as i64);
         Ok(())
     }
 
@@ -149,14 +156,14 @@ impl Worker {
             return Err(format!("route {index} has no module: a defect in the engine"));
         };
         let guest = Guest::new(Arc::clone(module), Arc::clone(route), &self.shared.settings.sinks).map_err(|error| error.to_string())?;
-        Ok((Prepare::route(Arc::clone(route), guest, generation), Arc::clone(budget)))
+        Ok((Prepare::route(Arc::clone(route), guest, &module.digest, generation), Arc::clone(budget)))
     }
 
     /// Waits until the lanes have ended; those that are late are abandoned.
     async fn stop_lanes(&mut self, partitions: &[TopicPartition], order: Order) {
-        let order_all = |lanes: &HashMap<TopicPartition, watch::Sender<Order>>, order| {
-            for orders in partitions.iter().filter_map(|p| lanes.get(p)) {
-                orders.send_replace(order);
+        let order_all = |lanes: &HashMap<TopicPartition, LaneHandle>, order| {
+            for lane in partitions.iter().filter_map(|p| lanes.get(p)) {
+                lane.orders.send_replace(order);
             }
         };
         order_all(&self.lanes, order);
@@ -185,7 +192,6 @@ impl Worker {
             Err(error) => return tracing::error!(error = %error, "a lane ended by a defect in the engine"),
         };
         self.lanes.remove(&source);
-        self.shared.health.lane_ended(&source);
         match end {
             End::Stopped => tracing::info!(topic = %source.topic, partition = source.partition, "partition released"),
             End::Halted(message) => self.halt(&source, &message),
@@ -197,9 +203,9 @@ impl Worker {
         let route = self.route_name(&source.topic).to_owned();
         tracing::error!(route, topic = %source.topic, partition = source.partition, error = message, "route halted");
         self.shared.health.route_halted(&route, message);
-        self.shared.metrics.halted(&route);
-        for (_, orders) in self.lanes.iter().filter(|(lane, _)| lane.topic == source.topic) {
-            orders.send_replace(Order::Drain);
+        self.shared.metrics.route(&route).halted.set(1);
+        for (_, lane) in self.lanes.iter().filter(|(lane, _)| lane.topic == source.topic) {
+            lane.orders.send_replace(Order::Drain);
         }
         self.halted.insert(route);
     }

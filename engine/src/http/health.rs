@@ -109,6 +109,13 @@ impl Health {
         LaneHealth { health: Arc::clone(self), id, lane }
     }
 
+    /// The offset behind what is settled of a partition; `None` where this worker has settled nothing of it.
+    pub fn position(&self, source: &TopicPartition) -> Option<i64> {
+        let state = self.lock();
+        let lane = state.lanes.values().find(|lane| lane.source == *source)?;
+        Some(lane.next_offset.load(Ordering::Relaxed)).filter(|offset| *offset >= 0)
+    }
+
     /// A route waits for an operator; the message says why, and what to do.
     pub fn route_halted(&self, route: &str, message: &str) {
         self.lock().routes.entry(route.to_owned()).or_default().halted = Some(message.to_owned());

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::change::PassedOver;
 use crate::config::RouteSettings;
 use crate::decode::Decoder;
 use crate::fence::Generation;
-use crate::metrics::RouteMetrics;
 use crate::plan::{Planned, Planner, WritePlan};
 use crate::route::Router;
 use crate::source::RecordBatch;
-use crate::transform::Guest;
+use crate::transform::{Guest, GuestStats};
 
 /// A lane's own decoder, router, guest and planner.
 pub enum Prepare {
@@ -26,37 +26,50 @@ pub struct RouteStages {
     router: Router,
     guest: Guest,
     planner: Planner,
+    generation: Generation,
     route: Arc<RouteSettings>,
     module: String,
+    /// The guest's figures at the last look.
+    seen: GuestStats,
 }
 
-/// A plan, and how long each stage took.
+/// A plan, and what preparing it took.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: WritePlan,
     pub(super) timing: Timing,
+    pub(super) passed_over: Vec<PassedOver>,
 }
 
 /// How long each stage took for a batch.
 #[derive(Debug, Default)]
 pub(super) struct Timing {
-    records: usize,
-    decode: Duration,
-    transform: Duration,
-    plan: Duration,
+    pub(super) decode: Duration,
+    pub(super) transform: Duration,
+    pub(super) plan: Duration,
+}
+
+/// What a guest has done since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Guested {
+    pub(super) calls: u64,
+    pub(super) restarts: u64,
+    pub(super) memory_grown_bytes: i64,
+    pub(super) counters: Vec<(String, u64)>,
 }
 
 impl Prepare {
     /// The stages of a route, for one generation of its topic.
-    pub fn route(route: Arc<RouteSettings>, guest: Guest, generation: Generation) -> Self {
-        let module = guest.digest().to_owned();
+    pub fn route(route: Arc<RouteSettings>, guest: Guest, module: &str, generation: Generation) -> Self {
         Self::Route(Box::new(RouteStages {
             decoder: Decoder::new(Arc::clone(&route)),
             router: Router::new(Arc::clone(&route)),
-            planner: Planner::new(generation, &module),
+            planner: Planner::new(&route, module),
             guest,
+            generation,
             route,
-            module,
+            module: module.to_owned(),
+            seen: GuestStats::default(),
         }))
     }
 
@@ -90,32 +103,52 @@ impl Prepare {
             Self::PassOver(_) => {
                 let count = records.records.len();
                 let plan = WritePlan { planned: vec![Planned::Filtered; count], changed_at: vec![None; count], records, ..WritePlan::default() };
-                Prepared { plan, timing: Timing { records: count, ..Timing::default() } }
+                Prepared { plan, timing: Timing::default(), passed_over: Vec::new() }
             }
         }
     }
 
-    pub(super) fn report(&mut self, metrics: &RouteMetrics, timing: &Timing) {
-        metrics.consumed(timing.records);
-        if let Self::Route(stages) = self {
-            metrics.prepared(timing.records, timing.decode, timing.transform, timing.plan);
-            metrics.guest(stages.guest.stats());
+    /// What the guest has done since the last call.
+    pub(super) fn guested(&mut self) -> Guested {
+        match self {
+            Self::Route(stages) => stages.guested(),
+            Self::PassOver(_) => Guested::default(),
+        }
+    }
+
+    /// Linear memory that is counted for the guest.
+    pub(super) fn guest_memory_bytes(&self) -> i64 {
+        match self {
+            Self::Route(stages) => stages.seen.memory_bytes as i64,
+            Self::PassOver(_) => 0,
         }
     }
 }
 
 impl RouteStages {
     fn batch(&mut self, records: RecordBatch) -> Prepared {
-        let count = records.records.len();
         let start = Instant::now();
         let changes = self.decoder.batch(records);
+        let passed_over = changes.passed_over.iter().map(|(_, kind)| *kind).collect();
         let decoded = Instant::now();
         let routed = self.router.route(changes);
         let answers = self.guest.apply(routed);
         let transformed = Instant::now();
-        let plan = self.planner.build(answers);
-        let timing =
-            Timing { records: count, decode: decoded - start, transform: transformed - decoded, plan: transformed.elapsed() };
-        Prepared { plan, timing }
+        let plan = self.planner.plan(answers, self.generation);
+        let timing = Timing { decode: decoded - start, transform: transformed - decoded, plan: transformed.elapsed() };
+        Prepared { plan, timing, passed_over }
+    }
+
+    fn guested(&mut self) -> Guested {
+        let now = self.guest.stats();
+        let before = |name: &String| self.seen.counters.get(name).copied().unwrap_or_default();
+        let guested = Guested {
+            calls: now.calls.saturating_sub(self.seen.calls),
+            restarts: now.restarts.saturating_sub(self.seen.restarts),
+            memory_grown_bytes: now.memory_bytes as i64 - self.seen.memory_bytes as i64,
+            counters: now.counters.iter().map(|(name, count)| (name.clone(), count.saturating_sub(before(name)))).filter(|(_, by)| *by > 0).collect(),
+        };
+        self.seen = now.clone();
+        guested
     }
 }

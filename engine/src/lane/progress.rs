@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{End, Order, SettledBatch, Shared, abandoned};
-use crate::metrics::RouteMetrics;
+use crate::metrics::CommitResult;
 use crate::sink::Watermark;
 use crate::source::TopicPartition;
 
@@ -15,7 +15,7 @@ use crate::source::TopicPartition;
 pub(super) async fn commit_all(
     shared: Arc<Shared>,
     source: TopicPartition,
-    metrics: RouteMetrics,
+    sinks: Vec<usize>,
     mut settled: watch::Receiver<Option<SettledBatch>>,
     mut orders: watch::Receiver<Order>,
 ) -> End {
@@ -44,7 +44,7 @@ pub(super) async fn commit_all(
             let stored = tokio::select! {
                 biased;
                 () = abandoned(&mut orders) => return End::Stopped,
-                stored = store(&shared, &source, &metrics, batch) => stored,
+                stored = store(&shared, &source, &sinks, batch) => stored,
             };
             match stored {
                 Stored::Committed => committed = Some(batch.next_offset),
@@ -66,27 +66,30 @@ enum Stored {
 }
 
 /// A watermark that could not be stored is older than it might be, which costs a replay and nothing else.
-async fn store(shared: &Shared, source: &TopicPartition, metrics: &RouteMetrics, batch: SettledBatch) -> Stored {
+async fn store(shared: &Shared, source: &TopicPartition, sinks: &[usize], batch: SettledBatch) -> Stored {
     let group = &shared.settings.kafka.group;
     let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: now_ms() };
-    for sink in &shared.sinks {
+    for sink in sinks.iter().filter_map(|index| shared.sinks.get(*index)) {
         if let Err(error) = sink.store_watermark(group, source, watermark).await {
             tracing::debug!(sink = sink.name(), error = %error, "watermark not stored");
         }
     }
     let start = Instant::now();
     let result = shared.commits.commit(source, batch.next_offset).await;
-    metrics.committed(result.is_ok(), start.elapsed());
     match result {
         Ok(()) => {
+            shared.metrics.commit_seconds.observe(start.elapsed().as_secs_f64());
+            shared.metrics.committed(CommitResult::Ok);
             tracing::debug!(topic = %source.topic, partition = source.partition, offset = batch.next_offset, "committed");
             Stored::Committed
         }
         Err(error @ crate::commit::Error::Lost { .. }) => {
+            shared.metrics.committed(CommitResult::Lost);
             tracing::info!(error = %error, "commit refused");
             Stored::Lost
         }
         Err(error @ crate::commit::Error::Away { .. }) => {
+            shared.metrics.committed(CommitResult::Retried);
             tracing::warn!(error = %error, "commit is delayed");
             Stored::Again
         }
@@ -97,7 +100,7 @@ async fn settler_gone(settled: &mut watch::Receiver<Option<SettledBatch>>) {
     while settled.changed().await.is_ok() {}
 }
 
-pub(super) fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

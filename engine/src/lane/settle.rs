@@ -9,20 +9,20 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::progress::now_ms;
-use super::{SettledBatch, Shared};
+use super::{Meter, SettledBatch, Shared};
 use crate::config::OnTruncate;
 use crate::config::RouteSettings;
 use crate::dead_letter::DeadLetter;
 use crate::disposition::{self, Disposition};
 use crate::fence::{Fence, Generation};
-use crate::metrics::RouteMetrics;
+use crate::metrics::SinkMetrics;
 use crate::plan::{Fault, RecordFault, SinkWrites, WritePlan};
 use crate::sink::{Error, Sink, WriteOutcome};
 use crate::source::{RecordBatch, TopicPartition};
 
-pub(super) use backoff::Backoff;
+pub(crate) use backoff::Backoff;
 pub use budget::Budget;
-use outcome::Outcomes;
+pub(super) use outcome::{Outcome, Outcomes};
 
 /// Writes one lane's plans.
 pub(super) struct Settler {
@@ -31,7 +31,7 @@ pub(super) struct Settler {
     pub(super) generation: Generation,
     pub(super) route: Option<Arc<RouteSettings>>,
     pub(super) module: String,
-    pub(super) metrics: RouteMetrics,
+    pub(super) meter: Arc<Meter>,
     pub(super) budget: Arc<Budget>,
 }
 
@@ -44,6 +44,11 @@ struct Written {
 }
 
 impl Settler {
+    /// A plan was taken from the queue.
+    pub(super) fn taken(&self) {
+        self.shared.metrics.prepared_batches.dec();
+    }
+
     /// Returns when every record has its outcome; the error is what halts the lane.
     pub(super) async fn settle(&mut self, plan: WritePlan) -> Result<SettledBatch, String> {
         let WritePlan { records, planned, changed_at, sinks, mut faults, truncate } = plan;
@@ -64,7 +69,7 @@ impl Settler {
         }
         self.give_up(&records, faults, &mut outcomes).await?;
         let Some(next_offset) = records.next_offset() else { return Err("a batch without records was planned".to_owned()) };
-        self.report(&records, &changed_at, &outcomes, next_offset);
+        self.meter.settled(&records, &changed_at, &outcomes, next_offset, now_ms());
         Ok(SettledBatch { next_offset, generation: self.generation })
     }
 
@@ -105,19 +110,26 @@ impl Settler {
     /// Sends a sink's writes until each has an answer that stays. Only what failed is sent again.
     async fn write(&self, mut writes: SinkWrites) -> Result<Written, String> {
         let mut written = Written { outcomes: Vec::with_capacity(writes.writes.len()), faults: Vec::new() };
-        let Some(sink) = self.shared.sinks.get(writes.sink) else { return Err(format!("the plan names sink {}, which is not configured", writes.sink)) };
+        let (Some(sink), Some(metrics)) = (self.shared.sinks.get(writes.sink), self.shared.sink_metrics.get(writes.sink)) else {
+            return Err(format!("the plan names sink {}, which is not configured", writes.sink));
+        };
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         while !writes.writes.is_empty() {
             let start = std::time::Instant::now();
             let results = sink.write(&writes).await;
-            self.shared.metrics.wrote(sink.name(), start.elapsed());
-            let again = self.sort(sink.as_ref(), &writes, results, &mut written)?;
+            metrics.write_seconds.observe(start.elapsed().as_secs_f64());
+            let again = self.sort(sink.as_ref(), metrics, &writes, results, &mut written)?;
             let Some(away) = again.away else {
-                self.shared.health.sink_state(sink.name(), true, "");
+                if metrics.up.get() != 1 {
+                    metrics.up.set(1);
+                    self.shared.health.sink_state(sink.name(), true, "");
+                }
                 break;
             };
+            metrics.up.set(0);
             self.shared.health.sink_state(sink.name(), false, &away);
-            self.shared.metrics.retried(sink.name(), again.writes.len());
+            metrics.retries.inc();
+            metrics.retried.inc_by(again.writes.len() as u64);
             tracing::warn!(sink = sink.name(), route = self.route_name(), writes = again.writes.len(), error = %away, "writing is delayed");
             writes.writes = again.writes;
             backoff.wait().await;
@@ -126,7 +138,7 @@ impl Settler {
         Ok(written)
     }
 
-    fn sort(&self, sink: &dyn Sink, writes: &SinkWrites, results: Vec<Result<WriteOutcome, Error>>, written: &mut Written) -> Result<Again, String> {
+    fn sort(&self, sink: &dyn Sink, metrics: &SinkMetrics, writes: &SinkWrites, results: Vec<Result<WriteOutcome, Error>>, written: &mut Written) -> Result<Again, String> {
         let mut again = Again { writes: Vec::new(), away: None };
         if results.len() != writes.writes.len() {
             return Err(format!("{} answered {} of {} writes: a defect in the engine", sink.name(), results.len(), writes.writes.len()));
@@ -134,7 +146,7 @@ impl Settler {
         for (write, result) in writes.writes.iter().zip(results) {
             match result {
                 Ok(outcome) => {
-                    self.shared.metrics.fenced(sink.name(), outcome);
+                    metrics.outcome(outcome).inc();
                     if outcome == WriteOutcome::Conflict {
                         tracing::warn!(
                             sink = sink.name(),
@@ -151,7 +163,7 @@ impl Settler {
                         again.writes.push(write.clone());
                     }
                     Disposition::DeadLetter => {
-                        self.shared.metrics.refused(sink.name());
+                        metrics.refused.inc();
                         written.faults.push(RecordFault { record: write.record, fault: Fault::Sink(error) });
                     }
                     Disposition::Halt => {
@@ -213,7 +225,7 @@ impl Settler {
         }
         for letter in &letters {
             outcomes.dead_lettered(letter.record);
-            self.metrics.dead_letter(&letter.stage, &letter.code);
+            self.meter.dead_letter(&letter.stage, &letter.code);
             tracing::warn!(
                 route = letter.route,
                 stage = letter.stage,
@@ -242,20 +254,6 @@ impl Settler {
 
     fn route_name(&self) -> &str {
         self.route.as_ref().map_or("", |r| &r.name)
-    }
-
-    fn report(&self, records: &RecordBatch, changed_at: &[Option<(i64, bool)>], outcomes: &Outcomes, next_offset: i64) {
-        let now = now_ms();
-        self.metrics.settled(&outcomes.counts());
-        for (record, changed) in records.records.iter().zip(changed_at) {
-            if let Some((changed_us, false)) = changed {
-                self.metrics.latency_from_source(now - changed_us / 1000);
-            }
-            if let Some(timestamp_ms) = record.timestamp_ms {
-                self.metrics.latency_from_kafka(now - timestamp_ms);
-            }
-        }
-        self.shared.health.lane_settled(&self.source, next_offset);
     }
 }
 

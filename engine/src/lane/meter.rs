@@ -1,0 +1,113 @@
+//! What a lane tells of itself: metrics, and its line on the status page.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::prepare::{Guested, Prepared};
+use super::settle::{Outcome, Outcomes};
+use crate::http::LaneHealth;
+use crate::metrics::{LaneMetrics, Metrics, RouteMetrics};
+use crate::plan::Fault;
+use crate::source::{RecordBatch, TopicPartition};
+use crate::transform;
+
+/// A lane's counters.
+pub struct Meter {
+    route: Arc<RouteMetrics>,
+    lane: LaneMetrics,
+    health: LaneHealth,
+    /// Batches that were read and are not settled.
+    unsettled: AtomicUsize,
+}
+
+impl Meter {
+    /// The counters of one partition.
+    pub fn new(metrics: &Metrics, health: LaneHealth, route: &str, source: &TopicPartition) -> Arc<Self> {
+        let lane = metrics.lane(&source.topic, source.partition);
+        Arc::new(Self { route: metrics.route(route), lane, health, unsettled: AtomicUsize::new(0) })
+    }
+
+    /// How far behind the partition's end the committed position is.
+    pub fn lag(&self, records: i64) {
+        self.lane.lag.set(records);
+        self.health.lag(records);
+    }
+
+    pub(super) fn read(&self) {
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
+        self.health.waiting(true);
+    }
+
+    pub(super) fn prepared(&self, prepared: &Prepared, guested: &Guested) {
+        let route = &self.route;
+        let timing = &prepared.timing;
+        route.consumed.inc_by(prepared.plan.records.records.len() as u64);
+        route.batch_records.observe(prepared.plan.records.records.len() as f64);
+        route.decode_seconds.observe(timing.decode.as_secs_f64());
+        route.transform_seconds.observe(timing.transform.as_secs_f64());
+        route.plan_seconds.observe(timing.plan.as_secs_f64());
+        prepared.passed_over.iter().for_each(|kind| route.passed_over(*kind));
+        route.transform_calls.inc_by(guested.calls);
+        route.transform_restarts.inc_by(guested.restarts);
+        route.transform_memory.add(guested.memory_grown_bytes);
+        guested.counters.iter().for_each(|(name, by)| route.guest(name, *by));
+        for fault in &prepared.plan.faults {
+            if let Fault::Transform(error) = &fault.fault
+                && let Some(kind) = trap(error)
+            {
+                route.trap(kind);
+            }
+        }
+    }
+
+    /// The lane's guest is gone.
+    pub(super) fn guest_gone(&self, memory_bytes: i64) {
+        self.route.transform_memory.sub(memory_bytes);
+    }
+
+    pub(super) fn dead_letter(&self, stage: &str, code: &str) {
+        self.route.dead_letter(stage, code);
+    }
+
+    pub(super) fn settled(&self, records: &RecordBatch, changed_at: &[Option<(i64, bool)>], outcomes: &Outcomes, next_offset: i64, now_ms: i64) {
+        for (outcome, count) in outcomes.counts() {
+            let counter = match outcome {
+                Outcome::DeadLettered => &self.route.dead_lettered,
+                Outcome::Applied => &self.route.applied,
+                Outcome::Stale => &self.route.stale,
+                Outcome::Superseded => &self.route.superseded,
+                Outcome::Filtered => &self.route.filtered,
+            };
+            counter.inc_by(count);
+        }
+        let seconds_since = |ms: i64| (now_ms - ms).max(0) as f64 / 1000.0;
+        for (record, changed) in records.records.iter().zip(changed_at) {
+            let Some((changed_at_us, snapshot)) = changed else { continue };
+            if !snapshot {
+                self.route.from_source_seconds.observe(seconds_since(changed_at_us / 1000));
+            }
+            if let Some(timestamp_ms) = record.timestamp_ms {
+                self.route.from_kafka_seconds.observe(seconds_since(timestamp_ms));
+            }
+        }
+        self.lane.last_settled.set(now_ms as f64 / 1000.0);
+        self.health.settled(next_offset);
+        if self.unsettled.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.health.waiting(false);
+        }
+    }
+}
+
+/// The kinds of failed calls; a rejection is the guest's right, and no trap.
+fn trap(error: &transform::Error) -> Option<&'static str> {
+    use transform::Error as E;
+    match error {
+        E::Trapped { .. } => Some("trap"),
+        E::TimedOut { .. } => Some("timeout"),
+        E::OutOfMemory { .. } => Some("memory"),
+        E::TooLarge { .. } => Some("output"),
+        E::BrokenOutcome { .. } => Some("contract"),
+        E::GuestError { .. } => Some("error"),
+        E::Rejected { .. } | E::OpenFailed { .. } | E::GivenUp { .. } | E::Unavailable { .. } => None,
+    }
+}
