@@ -117,3 +117,21 @@ fn a_missing_file_is_the_only_fault() {
     assert_eq!(faults.len(), 1);
     assert!(faults.first().unwrap().to_string().starts_with("gone.toml: the configuration can't be read"), "{faults:?}");
 }
+
+/// The reference names every key that the code asks for, with its default, and no other.
+#[test]
+fn the_reference_is_what_the_code_reads() {
+    let file = cases().join("places.toml");
+    let environment = [("STREAMSYNC_SINKS__M__KIND", "mongodb"), ("STREAMSYNC_SINKS__M__URI", "mongodb://h"), ("STREAMSYNC_SINKS__M__DATABASE", "d")]
+        .into_iter()
+        .chain([("STREAMSYNC_ROUTES__ONE__TARGETS__M__SINK", "m"), ("STREAMSYNC_ROUTES__ONE__TARGETS__M__COLLECTION", "c")])
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let (_, _, keys) = read(Some(&file), environment);
+    let read: Vec<String> = keys.iter().map(|(key, default)| format!("| `{key}` | `{default}` |")).collect();
+    let reference = include_str!("../../../docs/configuration.md").lines().filter(|line| line.starts_with("| `"));
+    let mut documented: Vec<String> = reference.map(|line| line.split('|').take(3).collect::<Vec<_>>().join("|") + "|").collect();
+    documented.sort();
+    let mut sorted = read;
+    sorted.sort();
+    assert_eq!(documented, sorted);
+}
