@@ -286,6 +286,10 @@ pub enum Wire {
     Nanos,
     /// ISO 8601 text, with a zone for TIMESTAMP.
     Iso,
+    /// A JSON array of numbers, as VECTOR has it; kept as it stands.
+    Array,
+    /// Debezium's `VariableScaleDecimal` struct: `scale`, and `value` in base64.
+    VariableScale,
 }
 
 /// A guest and its limits.

@@ -122,10 +122,11 @@ fn a_missing_file_is_the_only_fault() {
 #[test]
 fn the_reference_is_what_the_code_reads() {
     let file = cases().join("places.toml");
-    let environment = [("STREAMSYNC_SINKS__M__KIND", "mongodb"), ("STREAMSYNC_SINKS__M__URI", "mongodb://h"), ("STREAMSYNC_SINKS__M__DATABASE", "d")]
-        .into_iter()
-        .chain([("STREAMSYNC_ROUTES__ONE__TARGETS__M__SINK", "m"), ("STREAMSYNC_ROUTES__ONE__TARGETS__M__COLLECTION", "c")])
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let environment =
+        [("STREAMSYNC_SINKS__M__KIND", "mongodb"), ("STREAMSYNC_SINKS__M__URI", "mongodb://h"), ("STREAMSYNC_SINKS__M__DATABASE", "d")]
+            .into_iter()
+            .chain([("STREAMSYNC_ROUTES__ONE__TARGETS__M__SINK", "m"), ("STREAMSYNC_ROUTES__ONE__TARGETS__M__COLLECTION", "c")])
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let (_, _, keys) = read(Some(&file), environment);
     let read: Vec<String> = keys.iter().map(|(key, default)| format!("| `{key}` | `{default}` |")).collect();
     let reference = include_str!("../../../docs/configuration.md").lines().filter(|line| line.starts_with("| `"));
