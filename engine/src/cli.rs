@@ -122,7 +122,8 @@ fn execute(cli: Cli) -> Exit {
 
 fn start_logs(arguments: &LogArguments) -> Result<(), String> {
     use tracing_subscriber::EnvFilter;
-    let wrong = |error: &dyn std::fmt::Display| format!("--log-level {:?} can't be read: {error}; write for example info", arguments.log_level);
+    let wrong =
+        |error: &dyn std::fmt::Display| format!("--log-level {:?} can't be read: {error}; write for example info", arguments.log_level);
     let filter = EnvFilter::builder().parse(&arguments.log_level).map_err(|error| wrong(&error))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match arguments.log_format {

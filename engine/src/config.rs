@@ -195,3 +195,6 @@ fn check_topics(root: &Section<'_>, settings: &Settings) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

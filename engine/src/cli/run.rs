@@ -108,10 +108,8 @@ impl Signals {
 }
 
 /// Ends when the stop begins, or when whoever could begin it is gone.
-fn wait_for(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        if stopped.wait_for(|stopped| *stopped).await.is_err() {
-            tracing::debug!("the stop's sender is gone");
-        }
+async fn wait_for(mut stopped: watch::Receiver<bool>) {
+    if stopped.wait_for(|stopped| *stopped).await.is_err() {
+        tracing::debug!("the stop's sender is gone");
     }
 }

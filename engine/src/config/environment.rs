@@ -67,7 +67,9 @@ fn place_in(table: &mut Table, parts: &[&str], above: &[&str], origin: &Origin, 
 
 /// The route that the first part names, by index or by name; the index behind the last makes a new one.
 fn element<'t>(elements: &'t mut Vec<Node>, parts: &[&str], origin: &Origin) -> Result<&'t mut Table, Misplaced> {
-    let [part, rest @ ..] = parts else { return Err((String::new(), String::new())) };
+    let [part, rest @ ..] = parts else {
+        return Err(("names no route".to_owned(), "add __ and the route's name or index".to_owned()));
+    };
     let unknown = || {
         let message = format!("there is no route `{part}`");
         (message, "name a route by its name in the file or by its index; the index behind the last one makes a new route".to_owned())
@@ -87,10 +89,8 @@ fn element<'t>(elements: &'t mut Vec<Node>, parts: &[&str], origin: &Origin) -> 
 }
 
 fn route_name(table: &Table) -> Option<String> {
-    match &table.get("name")?.value {
-        Value::Text(text) | Value::Raw(text) => Some(as_variable(text)),
-        _ => None,
-    }
+    let (Value::Text(text) | Value::Raw(text)) = &table.get("name")?.value else { return None };
+    Some(as_variable(text))
 }
 
 fn as_variable(key: &str) -> String {

@@ -73,8 +73,7 @@ impl Report {
     }
 
     pub(super) fn fault(&self, spot: &Spot, message: impl Into<String>, remedy: impl Into<String>) {
-        let fault =
-            ConfigFault { place: self.place(&spot.origin), key: spot.key.clone(), message: message.into(), remedy: remedy.into() };
+        let fault = ConfigFault { place: self.place(&spot.origin), key: spot.key.clone(), message: message.into(), remedy: remedy.into() };
         let mut faults = self.faults.borrow_mut();
         if !faults.iter().any(|(_, known)| *known == fault) {
             faults.push((spot.origin.clone(), fault));

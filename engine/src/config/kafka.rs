@@ -15,6 +15,8 @@ pub const PROTECTED_PROPERTIES: &[(&str, &str)] = &[
     ("group.id", "set kafka.group instead"),
     ("group.instance.id", "a static member keeps its partitions while it is gone, and a second process of its name is fenced off"),
     ("group.protocol", "the order in which partitions are given up and settled rests on the classic protocol"),
+    ("group.remote.assignor", "the order in which partitions are given up and settled rests on the classic protocol"),
+    ("statistics.interval.ms", "the lag is taken from the statistics"),
     ("partition.assignment.strategy", "partitions are given up one by one, which only cooperative-sticky does"),
     ("enable.auto.commit", "an offset is committed only when its record is settled"),
     ("auto.commit.enable", "an offset is committed only when its record is settled"),
@@ -85,10 +87,12 @@ fn check_property(reading: &Reading, name: &str, value: &str, spot: &Spot, unver
     // librdkafka knows its properties best. Nothing is opened here: a configuration is made and thrown away.
     let made = ClientConfig::new().set(name, value).create_native_config();
     if let Err(error) = made {
-        let message = match error {
-            KafkaError::ClientConfig(_, description, ..) if !is_secret(name) => format!("librdkafka says: {description}"),
-            _ => "librdkafka refuses it".to_owned(),
-        };
+        let mut message = "librdkafka refuses it".to_owned();
+        if let KafkaError::ClientConfig(_, description, ..) = error
+            && !is_secret(name)
+        {
+            message = format!("librdkafka says: {description}");
+        }
         reading.report.fault(spot, message, "see librdkafka's CONFIGURATION.md for the property's name and values");
     }
 }

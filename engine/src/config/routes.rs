@@ -77,7 +77,11 @@ fn route(
         }
     }
     if targets.is_empty() && !section.was_read("targets") {
-        section.fault("targets", "the route has no target", format!("add [routes.targets.<name>] with the name that {name}'s transform writes to"));
+        section.fault(
+            "targets",
+            "the route has no target",
+            format!("add [routes.targets.<name>] with the name that {name}'s transform writes to"),
+        );
     }
     section.finish();
     let on_truncate = on_truncate.unwrap_or(OnTruncate::Halt);
@@ -115,7 +119,11 @@ fn format(section: &mut Section<'_>) -> Format {
         return Format::JsonWithSchema;
     }
     if there && shape == Some(Shape::Plain) && declared.is_empty() && !section.was_read("columns") {
-        section.fault("columns", "records without schema do not tell their types", "add [routes.columns] with name = \"type\" for each column of the table");
+        section.fault(
+            "columns",
+            "records without schema do not tell their types",
+            "add [routes.columns] with name = \"type\" for each column of the table",
+        );
     }
     let modes = modes(section, &chosen);
     let mut columns = Vec::with_capacity(declared.len());
@@ -123,7 +131,9 @@ fn format(section: &mut Section<'_>) -> Format {
         let (source_type, nullable) = nullability(&text);
         match declared::column(&name, source_type, nullable, &modes) {
             Ok(column) => columns.push(column),
-            Err(message) => section.reading.report.fault(&spot, message, "write the type as SHOW CREATE TABLE has it, \"decimal(10,2) not null\""),
+            Err(message) => {
+                section.reading.report.fault(&spot, message, "write the type as SHOW CREATE TABLE has it, \"decimal(10,2) not null\"")
+            }
         }
     }
     Format::Json { columns }
@@ -142,11 +152,32 @@ fn nullability(text: &str) -> (&str, bool) {
 fn modes(section: &Section<'_>, chosen: &[(String, String, Spot)]) -> declared::Modes {
     let mut modes = declared::Modes::default();
     for (name, value, spot) in chosen {
-        if let Err(message) = modes.set(name, value) {
-            section.reading.report.fault(spot, message, "write the property as the connector's configuration has it");
+        let taken = match name.as_str() {
+            "decimal.handling.mode" => mode(value).map(|mode| modes.decimal = mode),
+            "time.precision.mode" => mode(value).map(|mode| modes.time = mode),
+            "binary.handling.mode" => mode(value).map(|mode| modes.binary = mode),
+            "bigint.unsigned.handling.mode" => mode(value).map(|mode| modes.bigint_unsigned = mode),
+            "decimal.format" => match value.as_str() {
+                "NUMERIC" | "BASE64" => {
+                    modes.numeric_decimals = value == "NUMERIC";
+                    Ok(())
+                }
+                _ => Err(format!("{} is neither \"BASE64\" nor \"NUMERIC\"", shorten(value))),
+            },
+            _ => Err("is no handling mode of Debezium that changes how values are written".to_owned()),
+        };
+        if let Err(message) = taken {
+            let known = "decimal.handling.mode, time.precision.mode, binary.handling.mode, bigint.unsigned.handling.mode, decimal.format";
+            section.reading.report.fault(spot, message, format!("write {known} as the connector's configuration has them, each in quotes"));
         }
     }
     modes
+}
+
+/// A mode by Debezium's own word.
+fn mode<'v, M: serde::Deserialize<'v>>(value: &'v str) -> Result<M, String> {
+    let word = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(value);
+    M::deserialize(word).map_err(|error| error.to_string())
 }
 
 fn target(mut section: Section<'_>, name: String, sinks: &Sinks<'_>) -> Option<TargetSettings> {

@@ -15,12 +15,7 @@ pub(super) struct Resolved {
 
 /// Resolves the references of a text. Where `in_url` is set, what is put into the midst of a text is percent-encoded, so that a password
 /// may hold any character. A file's trailing line ends are cut off. Relative files are looked for in `directory`.
-pub(super) fn resolve(
-    text: &str,
-    in_url: bool,
-    variables: &BTreeMap<String, String>,
-    directory: &Path,
-) -> Result<Resolved, Unresolved> {
+pub(super) fn resolve(text: &str, in_url: bool, variables: &BTreeMap<String, String>, directory: &Path) -> Result<Resolved, Unresolved> {
     let mut resolved = Resolved { text: String::with_capacity(text.len()), secret: false };
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -48,12 +43,13 @@ pub(super) fn resolve(
 
 fn fetch(reference: &str, variables: &BTreeMap<String, String>, directory: &Path) -> Result<String, Unresolved> {
     match reference.split_once(':') {
-        Some(("env", name)) => variables.get(name).cloned().ok_or_else(|| {
-            (format!("the environment variable {name} is not set"), format!("set {name}, or refer to another one"))
-        }),
-        Some(("file", file)) => std::fs::read_to_string(directory.join(file)).map(|text| text.trim_end_matches(['\r', '\n']).to_owned()).map_err(
-            |error| (format!("the file {file} can't be read: {error}"), "mount the file and let this user read it".to_owned()),
-        ),
+        Some(("env", name)) => variables
+            .get(name)
+            .cloned()
+            .ok_or_else(|| (format!("the environment variable {name} is not set"), format!("set {name}, or refer to another one"))),
+        Some(("file", file)) => std::fs::read_to_string(directory.join(file))
+            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+            .map_err(|error| (format!("the file {file} can't be read: {error}"), "mount the file and let this user read it".to_owned())),
         _ => Err((
             "only `${env:NAME}` and `${file:PATH}` can be put into a text".to_owned(),
             "write one of the two, or `$${` for a plain `${`".to_owned(),

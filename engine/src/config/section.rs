@@ -260,7 +260,7 @@ impl<'r> Section<'r> {
         let number = match &node.value {
             Value::Integer(number) => Some(*number),
             Value::Raw(text) => text.parse().ok(),
-            _ => None,
+            Value::Text(_) | Value::Float(_) | Value::Boolean(_) | Value::Array(_) | Value::Table(_) => None,
         };
         let Some(number) = number else {
             let example = if default == "-" { range.start().to_string() } else { default.to_owned() };
@@ -303,14 +303,19 @@ impl<'r> Section<'r> {
             Value::Array(nodes) => {
                 let text = |node: Node| match node.value {
                     Value::Text(text) => Some(text),
-                    other => {
+                    other @ (Value::Raw(_)
+                    | Value::Integer(_)
+                    | Value::Float(_)
+                    | Value::Boolean(_)
+                    | Value::Array(_)
+                    | Value::Table(_)) => {
                         self.wrong_type(key, &other, "a list of texts", "[\"a\", \"b\"]");
                         None
                     }
                 };
                 nodes.into_iter().filter_map(text).collect()
             }
-            other => {
+            other @ (Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Table(_)) => {
                 self.wrong_type(key, &other, "a list of texts", "[\"a\", \"b\"]");
                 return Vec::new();
             }
@@ -368,23 +373,20 @@ impl<'r> Section<'r> {
         let pattern = format!("{}[]", join(&self.pattern, key));
         let Some(node) = self.table.remove(key) else { return Vec::new() };
         self.origins.borrow_mut().insert(key.to_owned(), node.origin);
-        let wanted = |found: &Value| self.fault(key, format!("{} where a list of sections is needed", found.name()), format!("write [[{key}]]"));
-        let nodes = match node.value {
-            Value::Array(nodes) => nodes,
-            other => {
-                wanted(&other);
-                return Vec::new();
-            }
+        let wanted =
+            |found: &Value| self.fault(key, format!("{} where a list of sections is needed", found.name()), format!("write [[{key}]]"));
+        let Value::Array(nodes) = node.value else {
+            wanted(&node.value);
+            return Vec::new();
         };
         let mut sections = Vec::with_capacity(nodes.len());
         for (index, node) in nodes.into_iter().enumerate() {
-            match node.value {
-                Value::Table(table) => {
-                    let path = format!("{}[{index}]", join(&self.path, key));
-                    sections.push(Section::new(self.reading, table, node.origin, path, pattern.clone()));
-                }
-                other => wanted(&other),
-            }
+            let Value::Table(table) = node.value else {
+                wanted(&node.value);
+                continue;
+            };
+            let path = format!("{}[{index}]", join(&self.path, key));
+            sections.push(Section::new(self.reading, table, node.origin, path, pattern.clone()));
         }
         sections
     }
@@ -405,7 +407,11 @@ impl<'r> Section<'r> {
                 Value::Float(number) => number.to_string(),
                 other @ (Value::Array(_) | Value::Table(_)) => {
                     let quoted = quote(&name);
-                    section.fault(&name, format!("{} where a text is needed", other.name()), format!("write {quoted} = \"…\", the name in quotes"));
+                    section.fault(
+                        &name,
+                        format!("{} where a text is needed", other.name()),
+                        format!("write {quoted} = \"…\", the name in quotes"),
+                    );
                     continue;
                 }
             };
@@ -447,9 +453,11 @@ impl<'r> Section<'r> {
             ),
             Value::Boolean(boolean) => (*boolean).into(),
             Value::Array(nodes) => nodes.iter().map(|node| self.node_to_json(key, &node.value)).collect(),
-            Value::Table(table) => {
-                table.iter().map(|(name, node)| (name.clone(), self.node_to_json(key, &node.value))).collect::<serde_json::Map<_, _>>().into()
-            }
+            Value::Table(table) => table
+                .iter()
+                .map(|(name, node)| (name.clone(), self.node_to_json(key, &node.value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
         }
     }
 

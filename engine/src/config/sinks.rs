@@ -85,7 +85,11 @@ fn check_redis_url(section: &Section<'_>, key: &str, url: &str, unverified: bool
     }
     // The client's own parser decides; its error quotes nothing of the URL.
     if rest.is_empty() || redis::IntoConnectionInfo::into_connection_info(url).is_err() {
-        section.fault(key, "the Redis client can't read the URL", "write redis://user:password@host:port/database; percent-encode what is special");
+        section.fault(
+            key,
+            "the Redis client can't read the URL",
+            "write redis://user:password@host:port/database; percent-encode what is special",
+        );
     }
     if url.ends_with("#insecure") && !unverified {
         let remedy = "remove #insecure, or set allow_unverified_tls = true on this sink for a test";
@@ -113,7 +117,11 @@ fn mongodb(section: &mut Section<'_>) -> MongoDbSettings {
     }
     let illegal = |c: char| "/\\. \"$*<>:|?\0".contains(c);
     if database.len() > 63 || database.contains(illegal) {
-        section.fault("database", format!("{} can't be a database's name", shorten(&database)), "write up to 63 letters, digits, `_` and `-`");
+        section.fault(
+            "database",
+            format!("{} can't be a database's name", shorten(&database)),
+            "write up to 63 letters, digits, `_` and `-`",
+        );
     }
     if ["admin", "local", "config"].contains(&database.as_str()) {
         section.fault("database", format!("{} is MongoDB's own", shorten(&database)), "name a database of your own");

@@ -44,7 +44,9 @@ mod tests {
     #[test]
     fn the_nearest_word() {
         let known = ["brokers", "group", "control_topic"].map(str::to_owned);
-        for (word, expected) in [("broker", Some("brokers")), ("borkers", Some("brokers")), ("control-topic", Some("control_topic")), ("x", None)] {
+        for (word, expected) in
+            [("broker", Some("brokers")), ("borkers", Some("brokers")), ("control-topic", Some("control_topic")), ("x", None)]
+        {
             assert_eq!(nearest(word, &known).map(String::as_str), expected, "{word}");
         }
         assert_eq!(distance("kitten", "sitting"), 3);

@@ -256,7 +256,10 @@ mod tests {
         health.route_halted("orders", "too many dead letters");
         health.sink_state("redis", false, "connection refused");
         health.sink_state("mongodb", true, "");
-        assert_eq!(health.reasons(), ["stopping", "route orders is halted: too many dead letters", "sink redis is away: connection refused"]);
+        assert_eq!(
+            health.reasons(),
+            ["stopping", "route orders is halted: too many dead letters", "sink redis is away: connection refused"]
+        );
         health.route_resumed("orders");
         health.sink_state("redis", true, "");
         health.phase(Phase::Running);
