@@ -100,7 +100,8 @@ impl Kafka {
                 commit_interval: Duration::from_secs(1),
                 max_poll_interval: Duration::from_secs(60),
                 queued_max_bytes: 1 << 20,
-                properties: Vec::new(),
+                // The mock lets the next member in only when the last one's session is over.
+                properties: vec![("session.timeout.ms".into(), "6000".into())],
             },
             batch: BatchSettings { max_records: 100, max_bytes: 1 << 20, linger: LIMITS.linger, prepared_ahead: 1 },
             retry: RetrySettings { initial: Duration::from_millis(10), max: Duration::from_secs(1) },
