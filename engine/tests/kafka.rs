@@ -13,6 +13,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use streamsync::change::Tag;
 use streamsync::config::*;
 use streamsync::dead_letter::{DeadLetter, DeadLetters, KafkaDeadLetters, OMITTED_HEADER};
+use streamsync::identity::{Identities, KafkaIdentities};
+use streamsync::sink::TopicIdentity;
+use streamsync::source::cluster::{CleanupPolicy, Cluster, UNKNOWN_ID};
 use streamsync::source::{
     BatchLimits, CommittedPartition, KafkaReader, KafkaSource, PartitionReader, RecordBatch, SourceEvent, StartAt, TopicPartition,
 };
@@ -23,7 +26,7 @@ const LIMITS: BatchLimits = BatchLimits { max_records: 100, max_bytes: 1 << 20, 
 
 /// A cluster with one topic of two partitions, and names of its own.
 struct Kafka {
-    _mock: Option<MockCluster<'static, DefaultProducerContext>>,
+    mock: Option<MockCluster<'static, DefaultProducerContext>>,
     brokers: String,
     topic: String,
 }
@@ -32,14 +35,16 @@ fn kafka() -> Kafka {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     let topic = format!("shop.orders.{nanos}");
     if let Ok(brokers) = std::env::var("STREAMSYNC_TEST_KAFKA") {
-        let kafka = Kafka { _mock: None, brokers, topic };
+        let kafka = Kafka { mock: None, brokers, topic };
         kafka.create_real();
         return kafka;
     }
     let mock = MockCluster::new(1).unwrap();
     mock.create_topic(&topic, 2, 1).unwrap();
+    // The mock can't create topics by request, as a broker does.
     mock.create_topic(&format!("{topic}.dead"), 1, 1).unwrap();
-    Kafka { brokers: mock.bootstrap_servers(), _mock: Some(mock), topic }
+    mock.create_topic(&format!("{topic}.control"), 1, 1).unwrap();
+    Kafka { brokers: mock.bootstrap_servers(), mock: Some(mock), topic }
 }
 
 impl Kafka {
@@ -95,7 +100,8 @@ impl Kafka {
                 commit_interval: Duration::from_secs(1),
                 max_poll_interval: Duration::from_secs(60),
                 queued_max_bytes: 1 << 20,
-                properties: Vec::new(),
+                // The mock lets the next member in only when the last one's session is over.
+                properties: vec![("session.timeout.ms".into(), "6000".into())],
             },
             batch: BatchSettings { max_records: 100, max_bytes: 1 << 20, linger: LIMITS.linger, prepared_ahead: 1 },
             retry: RetrySettings { initial: Duration::from_millis(10), max: Duration::from_secs(1) },
@@ -249,6 +255,36 @@ async fn an_offset_outside_of_the_log_is_told_and_never_reset() {
     let error = tokio::time::timeout(PATIENCE, reader.next_batch(LIMITS)).await.unwrap().unwrap_err();
     assert!(matches!(error, streamsync::source::Error::OffsetLost { .. }), "{error}");
     member.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_identity_of_a_topic_counts() {
+    let kafka = kafka();
+    let settings = kafka.settings();
+    let identities = KafkaIdentities::new(&settings).unwrap();
+    let topics = vec![kafka.topic.clone(), "other".to_owned()];
+    assert!(identities.load(&topics).await.unwrap().is_empty());
+    for generation in 1..4 {
+        let identity = TopicIdentity { cluster_id: "c".into(), topic_id: "t".into(), partitions: 2, generation };
+        identities.store(&kafka.topic, &identity).await.unwrap();
+    }
+    let found = identities.load(&topics).await.unwrap();
+    assert_eq!((found.len(), found[&kafka.topic].generation), (1, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_tells_what_it_knows_of_a_topic() {
+    let kafka = kafka();
+    let (settings, topic) = (kafka.settings(), kafka.topic.clone());
+    let facts = tokio::task::spawn_blocking(move || {
+        let cluster = Cluster::new(&settings).unwrap();
+        assert!(matches!(cluster.facts("absent"), Err(streamsync::source::Error::Away { .. })));
+        cluster.facts(&topic).unwrap()
+    });
+    let facts = facts.await.unwrap();
+    assert_eq!((facts.partitions, facts.cleanup_policy), (2, CleanupPolicy::DELETE));
+    // A mock cluster has no topic ids, a broker has.
+    assert_eq!(facts.topic_id == UNKNOWN_ID, kafka.mock.is_some());
 }
 
 fn letter(record: u32) -> DeadLetter {

@@ -166,10 +166,10 @@ fn push(batch: &mut RecordBatch, message: &BorrowedMessage<'_>) -> Option<()> {
 
 /// What an error on a partition's queue means. `None`: nothing.
 fn fault_of(source: &TopicPartition, error: &KafkaError) -> Option<Error> {
-    let code = match error {
-        KafkaError::PartitionEOF(_) => return None,
-        _ => error.rdkafka_error_code(),
-    };
+    if let KafkaError::PartitionEOF(_) = error {
+        return None;
+    }
+    let code = error.rdkafka_error_code();
     Some(match code {
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::NoOffset) => Error::OffsetLost {
             source_partition: source.clone(),
