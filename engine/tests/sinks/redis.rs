@@ -282,6 +282,13 @@ pub async fn unfit(url: &str) {
     let error = evicting.expect_err("a server that evicts");
     assert!(error.to_string().contains("maxmemory-policy noeviction"), "{error}");
     store.sink.check().await.expect("a server that is fit");
+    let _: redis::Value = store.ask(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let (checked, written) = (store.sink.check().await, store.sink.write(&writes).await);
+    let _: redis::Value = store.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    assert!(matches!(checked, Err(Error::Setup { .. })), "{checked:?}");
+    assert!(written.iter().all(|result| matches!(result, Err(Error::Away { .. }))), "{written:?}");
+    let written = store.sink.write(&writes).await;
+    assert!(written.iter().all(|result| matches!(result, Ok(WriteOutcome::Applied))), "{written:?}");
 }
 
 /// A slot moves while the sink believes it elsewhere: writes of keys that went follow, in the middle of the move (ASK) and behind it
