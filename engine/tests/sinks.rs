@@ -64,6 +64,7 @@ fn redis_cluster_conforms() {
     let store = runtime.block_on(redis_store::Redis::connect_cluster(&urls, RedisForm::String));
     runtime.block_on(suite::all(&store));
     runtime.block_on(redis_store::of_its_own(&store));
+    runtime.block_on(redis_store::moving_slots(&urls));
 }
 
 #[test]

@@ -178,20 +178,15 @@ impl RedisSink {
         let write = writes.writes.get(index);
         let place = || write.and_then(|write| writes.targets.get(write.target as usize)).map_or_else(String::new, |target| place(target));
         let at = self.servers.at(&link.address);
-        let stored = match reply {
-            Value::Int(1) => return Ok(WriteOutcome::Applied),
-            Value::Int(2) => return Ok(WriteOutcome::Duplicate),
-            Value::Int(3) => return Ok(WriteOutcome::Conflict),
-            Value::Int(4) => return Ok(WriteOutcome::Stale),
-            Value::ServerError(error) => return Err(at.write(&place(), error)),
-            other => {
-                if let Value::BulkString(text) = other {
-                    StoredVersion::parse(text)
-                } else {
-                    None
-                }
-            }
-        };
+        if let Value::ServerError(error) = reply {
+            return Err(at.write(&place(), error));
+        }
+        if let Value::Int(code) = reply
+            && let Some(outcome) = outcome_of(*code)
+        {
+            return Ok(outcome);
+        }
+        let stored = if let Value::BulkString(text) = reply { StoredVersion::parse(text) } else { None };
         let (Some(stored), Some(write)) = (stored, write) else {
             return Err(at.setup("the script's answer is not understood", "see whether it is a Redis server"));
         };
@@ -317,6 +312,17 @@ impl RedisSink {
             }
             Place::MongoDb { .. } => false,
         })
+    }
+}
+
+/// As `decide.lua` numbers them.
+fn outcome_of(code: i64) -> Option<WriteOutcome> {
+    match code {
+        1 => Some(WriteOutcome::Applied),
+        2 => Some(WriteOutcome::Duplicate),
+        3 => Some(WriteOutcome::Conflict),
+        4 => Some(WriteOutcome::Stale),
+        _ => None,
     }
 }
 

@@ -282,4 +282,58 @@ pub async fn unfit(url: &str) {
     let error = evicting.expect_err("a server that evicts");
     assert!(error.to_string().contains("maxmemory-policy noeviction"), "{error}");
     store.sink.check().await.expect("a server that is fit");
+    let _: redis::Value = store.ask(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let (checked, written) = (store.sink.check().await, store.sink.write(&writes).await);
+    let _: redis::Value = store.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    assert!(matches!(checked, Err(Error::Setup { .. })), "{checked:?}");
+    assert!(written.iter().all(|result| matches!(result, Err(Error::Away { .. }))), "{written:?}");
+    let written = store.sink.write(&writes).await;
+    assert!(written.iter().all(|result| matches!(result, Ok(WriteOutcome::Applied))), "{written:?}");
+}
+
+/// A slot moves while the sink believes it elsewhere: writes of keys that went follow, in the middle of the move (ASK) and behind it
+/// (MOVED).
+pub async fn moving_slots(urls: &[&str]) {
+    let store = Redis::connect_cluster(urls, RedisForm::String).await;
+    let target = store.target("moving");
+    store.one(&target, put("a", fence(1, 0), "before"), 0).await.expect("applied, with the shards known");
+    let key = store.whole_key(&target, "a");
+    let slot: i64 = store.ask(&["CLUSTER", "KEYSLOT", &key]).await;
+    let nodes: String = store.ask(&["CLUSTER", "NODES"]).await;
+    let mut primaries = Vec::new();
+    for line in nodes.lines().filter(|line| line.contains("master")) {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let address = fields[1].split('@').next().expect("host:port");
+        let client = redis::Client::open(format!("redis://{address}")).expect("a URL");
+        let node = Redis {
+            sink: sink(urls, true),
+            form: RedisForm::String,
+            client: Client::Single(client.get_multiplexed_async_connection().await.expect("a node")),
+        };
+        let holds = fields.iter().skip(8).filter(|range| !range.starts_with('[')).any(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            (first.parse().unwrap_or(i64::MAX)..=last.parse().unwrap_or(i64::MIN)).contains(&slot)
+        });
+        primaries.push((holds, fields[0].to_owned(), address.to_owned(), node));
+    }
+    let (_, from_id, _, from) = primaries.iter().find(|(holds, ..)| *holds).expect("a holder");
+    let (_, to_id, to_address, to) = primaries.iter().find(|(holds, ..)| !*holds).expect("another");
+    let slot = slot.to_string();
+    let _: redis::Value = to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", from_id]).await;
+    let _: redis::Value = from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", to_id]).await;
+    let keys: Vec<String> = from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]).await;
+    let (host, port) = to_address.split_once(':').expect("host:port");
+    let mut migrate = vec!["MIGRATE", host, port, "", "0", "5000", "KEYS"];
+    migrate.extend(keys.iter().map(String::as_str));
+    let _: redis::Value = from.ask(&migrate).await;
+    let asked = store.one(&target, put("a", fence(1, 1), "asked"), 0).await;
+    for node in [to, from] {
+        let _: redis::Value = node.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", to_id]).await;
+    }
+    assert!(matches!(asked, Ok(WriteOutcome::Applied)), "{asked:?}");
+    let moved = store.one(&target, put("a", fence(1, 2), "moved"), 0).await;
+    assert!(matches!(moved, Ok(WriteOutcome::Applied)), "{moved:?}");
+    assert_eq!(to.read(&target, "a").await.expect("a document").text, "moved");
+    let duplicate = store.one(&target, put("a", fence(1, 2), "moved"), 0).await;
+    assert!(matches!(duplicate, Ok(WriteOutcome::Duplicate)), "{duplicate:?}");
 }
