@@ -138,6 +138,7 @@ pub async fn of_its_own(store: &MongoDb) {
     other_unique_indexes(store).await;
     late_inserts_are_swept(store).await;
     deletes_win_any_race(store).await;
+    a_delete_between_look_and_insert(store).await;
     tombstones_expire(store).await;
     unfit_collections(store).await;
 }
@@ -214,6 +215,82 @@ async fn deletes_win_any_race(store: &MongoDb) {
             result.expect("an outcome");
         }
         assert_eq!(store.collection(&target).count_documents(doc! {}).await.expect("a count"), 0);
+    }
+}
+
+/// A delete of a newer version writes its tombstone after the put's look at the tombstones, and finds no document to remove: the put
+/// looks again, and takes its insert back. The reply to the put's upsert is held back until the tombstone stands.
+async fn a_delete_between_look_and_insert(store: &MongoDb) {
+    let target = store.target("between");
+    let uri = std::env::var(crate::MONGODB).expect("the test runs");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let through = format!("mongodb://{}/?directConnection=true", listener.local_addr().expect("a port"));
+    let (settings, mongodb) = settings(&through, store.database.name());
+    let sink = MongoDbSink::new(&settings, &mongodb, Vec::new()).expect("a uri that can be read");
+    let Place::MongoDb { collection } = &target.place else { panic!("a target of MongoDB") };
+    let address = mongodb::options::ClientOptions::parse(&uri).await.expect("a uri").hosts[0].to_string();
+    let deletes = encode(store, &target, 0, &[delete("a", fence(1, 7))]);
+    let puts = encode(store, &target, 0, &[put("a", fence(1, 5), "ghost")]);
+    let marker = [b"update\0".as_slice(), &(collection.len() as i32 + 1).to_le_bytes(), collection.as_bytes()].concat();
+    let held = async {
+        store.tombstones().insert_one(tombstone_like(store, &target, &deletes).await).await.expect("a tombstone");
+    };
+    let proxy = hold_reply(listener, address, marker, held);
+    let results = tokio::select! {
+        results = sink.write(&puts) => results,
+        () = proxy => unreachable!("the proxy serves until it is dropped"),
+    };
+    assert!(matches!(results.as_slice(), [Ok(WriteOutcome::Stale)]), "{results:?}");
+    assert_eq!(store.read(&target, "a").await, None);
+}
+
+/// The tombstone that these deletes leave, taken out of the store again.
+async fn tombstone_like(store: &MongoDb, target: &Arc<TargetSettings>, deletes: &streamsync::plan::SinkWrites) -> Fields {
+    let uri = std::env::var(crate::MONGODB).expect("the test runs");
+    let elsewhere = format!("{}-tombstone", store.database.name());
+    let (settings, mongodb) = settings(&uri, &elsewhere);
+    let sink = MongoDbSink::new(&settings, &mongodb, Vec::new()).expect("a uri that can be read");
+    let other = MongoDb { sink, database: store.database.client().database(&elsewhere) };
+    for result in other.sink.write(deletes).await {
+        result.expect("an outcome");
+    }
+    let Place::MongoDb { collection } = &target.place else { panic!("a target of MongoDB") };
+    let tombstone = other.tombstones().find_one(doc! { "c": collection }).await.expect("an answer").expect("a tombstone");
+    other.drop().await;
+    tombstone
+}
+
+/// Forwards connections to the server. Once a client has sent `marker`, the next reply on its connection waits for `held`.
+async fn hold_reply(listener: tokio::net::TcpListener, server: String, marker: Vec<u8>, held: impl Future<Output = ()>) {
+    use futures_util::StreamExt;
+    use futures_util::stream::FuturesUnordered;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let held = held.shared();
+    let mut connections = FuturesUnordered::new();
+    loop {
+        let connection = tokio::select! {
+            accepted = listener.accept() => accepted.expect("a connection").0,
+            _ = connections.next(), if !connections.is_empty() => continue,
+        };
+        let (marker, held, server) = (&marker, held.clone(), server.clone());
+        connections.push(async move {
+            let (mut client, mut server) = (connection, tokio::net::TcpStream::connect(server).await.expect("the server"));
+            let (mut sent, mut replied, mut marked) = (vec![0; 1 << 16], vec![0; 1 << 16], false);
+            loop {
+                tokio::select! {
+                    n = client.read(&mut sent) => {
+                        let Ok(n @ 1..) = n else { return };
+                        marked |= sent[..n].windows(marker.len()).any(|window| window == marker.as_slice());
+                        if server.write_all(&sent[..n]).await.is_err() { return }
+                    }
+                    n = server.read(&mut replied) => {
+                        let Ok(n @ 1..) = n else { return };
+                        if std::mem::take(&mut marked) { held.clone().await; }
+                        if client.write_all(&replied[..n]).await.is_err() { return }
+                    }
+                }
+            }
+        });
     }
 }
 
