@@ -1,4 +1,4 @@
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use streamsync_sdk::contract::{TableSchema, Tag};
 use streamsync_sdk::testing::{Event, EventResult, Harness, Owned, date, table};
