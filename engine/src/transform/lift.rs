@@ -218,7 +218,7 @@ impl Lift<'_> {
             Tag::Decimal => broken("a decimal is not plain digits with at most one point and one leading minus"),
             Tag::Json => match serde_json::from_str::<serde::de::IgnoredAny>(self.text(word)?) {
                 Ok(_) => Ok(()),
-                Err(_) => broken("a json cell is not well-formed JSON, or nests too deep"),
+                Err(_) => broken("a json cell is not well-formed JSON"),
             },
         }
     }
