@@ -123,7 +123,7 @@ impl Lift<'_> {
                 self.rejects.push((event, reason));
                 return Ok(None);
             }
-            0..=3 => return broken("an unused number of a step is not 0"),
+            1..=3 => return broken("an unused number of a step is not 0"),
             _ => return broken("a step's action is none of put, delete, skip and reject"),
         };
         Ok(Some(GuestWrite { event, action }))

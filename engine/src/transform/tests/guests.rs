@@ -15,11 +15,12 @@ fn start(on_poison: &str) -> Guest {
 }
 
 fn faults(batch: &GuestBatch) -> Vec<(u32, &Error)> {
-    let error = |fault| match fault {
-        &Fault::Transform(ref error) => error,
-        other => unreachable!("{other}"),
-    };
-    batch.faults.iter().map(|fault| (fault.record, error(&fault.fault))).collect()
+    assert!(batch.faults.iter().all(|fault| matches!(fault.fault, Fault::Transform(_))));
+    batch.faults.iter().filter_map(|fault| Some((fault.record, transform_error(&fault.fault)?))).collect()
+}
+
+fn transform_error(fault: &Fault) -> Option<&Error> {
+    if let Fault::Transform(error) = fault { Some(error) } else { None }
 }
 
 fn put(batch: &GuestBatch) -> Vec<u32> {
