@@ -27,7 +27,8 @@ pub(super) fn redis<'a>(out: &mut Vec<u8>, prefix: &str, parts: impl Iterator<It
                 let text = out.split_off(start);
                 escaped(out, &text);
             }
-            _ => json::plain(out, part)?,
+            Tag::Null | Tag::Absent | Tag::Boolean | Tag::Int | Tag::Uint | Tag::Double | Tag::Decimal => json::plain(out, part)?,
+            Tag::Bytes | Tag::Bits | Tag::Json | Tag::Geometry | Tag::Date | Tag::Year => json::plain(out, part)?,
         }
     }
     Ok(())

@@ -193,8 +193,10 @@ impl Guest {
             Ok(plan) => OpenedSchema::new(Arc::clone(schema), &self.route, plan).map(Arc::new),
             Err(Error::GuestError { message }) => Err(message),
             Err(error) => {
+                // A trap or a timeout may pass by: the next batch asks again.
                 self.stats.count(&error);
-                Err(error.to_string())
+                self.drop_instance();
+                return Err(Error::OpenFailed { message: error.to_string() });
             }
         };
         match &opened {

@@ -123,7 +123,7 @@ impl Lift<'_> {
                 self.rejects.push((event, reason));
                 return Ok(None);
             }
-            0..=3 => return broken("an unused number of a step is not 0"),
+            1..=3 => return broken("an unused number of a step is not 0"),
             _ => return broken("a step's action is none of put, delete, skip and reject"),
         };
         Ok(Some(GuestWrite { event, action }))
@@ -218,7 +218,7 @@ impl Lift<'_> {
             Tag::Decimal => broken("a decimal is not plain digits with at most one point and one leading minus"),
             Tag::Json => match serde_json::from_str::<serde::de::IgnoredAny>(self.text(word)?) {
                 Ok(_) => Ok(()),
-                Err(_) => broken("a json cell is not well-formed JSON, or nests too deep"),
+                Err(_) => broken("a json cell is not well-formed JSON"),
             },
         }
     }

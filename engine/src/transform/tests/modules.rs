@@ -1,0 +1,112 @@
+//! What is loaded, and what is not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+use crate::transform::{Guest, SetupError, TransformHost};
+
+struct Folder {
+    dir: tempfile::TempDir,
+    host: TransformHost,
+}
+
+impl Folder {
+    fn new(cached: bool) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cache = cached.then(|| dir.path().join("cache"));
+        let host = TransformHost::new(&host_settings(cache.as_deref())).expect("a host");
+        Self { dir, host }
+    }
+
+    fn file(&self, content: &[u8]) -> TransformSettings {
+        let path = self.dir.path().join("t.wasm");
+        fs::write(&path, content).expect("written");
+        transform_settings(&path)
+    }
+
+    fn cached(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.dir.path().join("cache")).map(|files| files.map(|file| file.unwrap().path()).collect()).unwrap_or_default()
+    }
+}
+
+#[test]
+fn what_is_no_transform_is_refused_by_its_name() {
+    let folder = Folder::new(false);
+    let good = guest("");
+    let core = wat::parse_str("(module)").unwrap();
+    let wasi = wat::parse_str(r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#).unwrap();
+    let other = wat::parse_str("(component)").unwrap();
+    let cases: [(&[u8], &str); 8] = [
+        (b"", "it is empty"),
+        (b"(component)", "no WebAssembly component"),
+        (b"\x7fELF\x02\x01\x01", "compiled machine code"),
+        (&core, "core WebAssembly module"),
+        (&good[..good.len() / 2], "does not compile"),
+        (&wasi, "imports wasi:clocks/wall-clock@0.2.0"),
+        (&other, "does not fit streamsync:transform@0.1.0"),
+        (&good[..8], "does not fit streamsync:transform@0.1.0"),
+    ];
+    for (content, expected) in cases {
+        let error = folder.host.load(&folder.file(content)).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let missing = folder.host.load(&transform_settings(Path::new("/nowhere/t.wasm"))).expect_err("missing");
+    assert!(matches!(missing, SetupError::Unreadable { .. }));
+}
+
+#[test]
+fn a_pinned_module_is_that_module() {
+    let folder = Folder::new(false);
+    let mut settings = folder.file(&guest(""));
+    let module = folder.host.load(&settings).expect("a module");
+    assert_eq!((module.name.as_str(), module.version.as_str(), module.digest.len()), ("test-guest", "1.2.3", 64));
+    settings.sha256 = Some(module.digest.clone());
+    folder.host.load(&settings).expect("the pinned module");
+    settings.sha256 = Some("00".repeat(32));
+    let error = folder.host.load(&settings).expect_err("another module").to_string();
+    assert!(error.contains(&module.digest) && error.contains(&"00".repeat(32)), "{error}");
+}
+
+#[test]
+fn a_compiled_module_is_kept_and_checked() {
+    let folder = Folder::new(true);
+    let settings = folder.file(&guest(""));
+    folder.host.load(&settings).expect("compiled");
+    let [kept] = folder.cached().try_into().expect("one file");
+    let content = fs::read(&kept).unwrap();
+    folder.host.load(&settings).expect("from the cache");
+    // Whatever happens to the file, it is written anew and never executed.
+    for broken in [&content[..content.len() - 1], &content[..10], &[content.as_slice(), b"x"].concat()] {
+        fs::write(&kept, broken).unwrap();
+        folder.host.load(&settings).expect("compiled again");
+        assert_eq!(fs::read(&kept).unwrap().len(), content.len());
+    }
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o666)).unwrap();
+    folder.host.load(&settings).expect("compiled again");
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_cache_that_others_can_write_to_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    let host = TransformHost::new(&host_settings(Some(&cache))).expect("a host");
+    let file = dir.path().join("t.wasm");
+    fs::write(&file, guest("")).unwrap();
+    host.load(&transform_settings(&file)).expect("compiled");
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
+}
+
+#[test]
+fn an_init_error_has_the_guest_s_words() {
+    let folder = Folder::new(false);
+    let mut settings = folder.file(&guest(""));
+    settings.config = String::new();
+    let module = folder.host.load(&settings).expect("a module");
+    let error = Guest::new(module, route(settings), &[]).err().expect("refused");
+    assert!(error.to_string().contains("route t") && error.to_string().contains("no"), "{error}");
+}
