@@ -4,6 +4,7 @@
 mod all_types;
 mod composite_key;
 mod crud;
+mod foundations;
 mod metrics;
 mod poison;
 mod primary_key_change;
@@ -36,18 +37,8 @@ macro_rules! cases {
 fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(BESIDE));
-    let cases = cases![
-        snapshot_then_stream,
-        crud,
-        primary_key_change,
-        composite_key,
-        all_types,
-        restart,
-        replay,
-        sink_away,
-        poison,
-        metrics,
-    ];
+    let cases =
+        cases![snapshot_then_stream, crud, primary_key_change, composite_key, all_types, restart, replay, sink_away, poison, metrics,];
     if arguments.list {
         libtest_mimic::run(&arguments, cases.map(|(name, _)| Trial::test(name, || Ok(()))).into()).exit();
     }
