@@ -37,8 +37,19 @@ macro_rules! cases {
 fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(BESIDE));
-    let cases =
-        cases![snapshot_then_stream, crud, primary_key_change, composite_key, all_types, restart, replay, sink_away, poison, metrics,];
+    let cases = cases![
+        foundations,
+        snapshot_then_stream,
+        crud,
+        primary_key_change,
+        composite_key,
+        all_types,
+        restart,
+        replay,
+        sink_away,
+        poison,
+        metrics,
+    ];
     if arguments.list {
         libtest_mimic::run(&arguments, cases.map(|(name, _)| Trial::test(name, || Ok(()))).into()).exit();
     }
