@@ -214,7 +214,7 @@ pub struct TableSchema {
     pub database: Box<str>,
     /// MySQL's table.
     pub table: Box<str>,
-    /// In the order of the row image.
+    /// In the order of the row image where the records have a schema, else as the configuration declares them.
     pub columns: Vec<Column>,
     /// Indexes into `columns`, in key order.
     pub primary_key: Vec<u32>,

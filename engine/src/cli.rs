@@ -1,1 +1,157 @@
-//! cli
+//! Arguments, logs, exit codes.
+//!
+//! Enters: the command line. Leaves: an exit code, chosen here and nowhere else. Logs go to stderr, what was asked for to stdout.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+mod check;
+mod run;
+
+const EXIT_CODES: &str = "Exit codes:
+  0    done
+  1    the answer is no: a route halted, a connection could not be had, the demo's sinks differ from its shop
+  2    the arguments or the configuration are wrong
+  130  stopped at once by a second signal";
+
+/// What a command ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// What was asked for was tried, and the answer is no.
+    No,
+    /// The arguments or the configuration are wrong.
+    Usage,
+    /// Stopped at once by a second signal.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number, as `--help` has it.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::No => 1,
+            Self::Usage => 2,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// MySQL row changes from Debezium and Kafka into Redis and MongoDB, through WebAssembly transforms.
+#[derive(Debug, Parser)]
+#[command(name = "streamsync", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    log: LogArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sync until a signal comes; a second signal stops at once.
+    Run(ConfigArguments),
+    /// Report all faults of a configuration at once, each with its place and remedy.
+    Check(check::CheckArguments),
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug)]
+struct ConfigArguments {
+    /// The configuration; environment variables STREAMSYNC_SECTION__KEY come over it.
+    #[arg(long, env = "STREAMSYNC_CONFIG", default_value = "streamsync.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Args, Clone, Debug)]
+struct LogArguments {
+    /// Form of the logs on stderr.
+    #[arg(long, global = true, env = "STREAMSYNC_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// error, warn, info, debug, trace; or for each module: info,streamsync::sink=debug.
+    #[arg(long, global = true, env = "STREAMSYNC_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Runs the process's command.
+pub fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => execute(cli),
+        Err(error) => {
+            // clap chooses stdout for --help and stderr for mistakes. A closed pipe is the reader's wish.
+            let printed = error.print();
+            if printed.is_ok() && !error.use_stderr() { Exit::Done } else { Exit::Usage }
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn execute(cli: Cli) -> Exit {
+    if let Err(message) = start_logs(&cli.log) {
+        say_error(&message);
+        return Exit::Usage;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => Arc::new(runtime),
+        Err(error) => {
+            say_error(&format!("the runtime can't start: {error}"));
+            return Exit::No;
+        }
+    };
+    match cli.command {
+        Command::Run(arguments) => runtime.block_on(run::run(arguments)),
+        Command::Check(arguments) => runtime.block_on(check::check(arguments)),
+    }
+}
+
+fn start_logs(arguments: &LogArguments) -> Result<(), String> {
+    use tracing_subscriber::EnvFilter;
+    let wrong = |error: &dyn std::fmt::Display| format!("--log-level {:?} can't be read: {error}; write for example info", arguments.log_level);
+    let filter = EnvFilter::builder().parse(&arguments.log_level).map_err(|error| wrong(&error))?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match arguments.log_format {
+        LogFormat::Text => logs.try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| format!("the logs can't start: {error}"))
+}
+
+/// A line on stdout. A closed pipe is the reader's wish, not a fault.
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").unwrap_or_default();
+}
+
+/// A line on stderr, for what is told before there are logs or to a person alone.
+fn say_error(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_has_every_exit_code() {
+        for exit in [Exit::Done, Exit::No, Exit::Usage, Exit::Interrupted] {
+            assert!(EXIT_CODES.lines().any(|line| line.trim_start().starts_with(&format!("{} ", exit.code()))), "{exit:?}");
+        }
+    }
+}

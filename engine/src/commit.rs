@@ -2,6 +2,12 @@
 //!
 //! Enters: the contiguous position of a lane. Leaves: the group's committed offset. Never passes an unsettled record.
 
+mod kafka;
+mod memory;
+
+pub use kafka::KafkaCommits;
+pub use memory::MemoryCommits;
+
 use futures_util::future::BoxFuture;
 
 use crate::source::TopicPartition;
@@ -10,7 +16,7 @@ use crate::source::TopicPartition;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Worth another try.
-    #[error("commit of {source_partition:?}: {message}")]
+    #[error("commit of {source_partition}: {message}")]
     Away {
         /// The partition.
         source_partition: TopicPartition,
@@ -18,7 +24,7 @@ pub enum Error {
         message: String,
     },
     /// The partition is no longer this worker's: what was settled is settled, someone else goes on.
-    #[error("commit of {source_partition:?}: the partition belongs to another worker")]
+    #[error("commit of {source_partition}: the partition belongs to another worker")]
     Lost {
         /// The partition.
         source_partition: TopicPartition,

@@ -2,6 +2,12 @@
 //!
 //! Enters: records with their faults. Leaves: nothing; a letter is settled when all replicas have it.
 
+mod kafka;
+mod memory;
+
+pub use kafka::{KafkaDeadLetters, OMITTED_HEADER};
+pub use memory::{KeptLetter, MemoryDeadLetters};
+
 use futures_util::future::BoxFuture;
 
 use crate::source::RecordBatch;

@@ -1,1 +1,188 @@
-//! engine
+//! One worker: its stores, its modules, its place in the consumer group, and a lane for each partition it is given.
+//!
+//! Rebalance and shutdown are one path: lanes stop reading, finish the batch that is being written by a deadline, commit, and let go.
+
+mod start;
+mod worker;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Settings;
+use crate::dead_letter::{DeadLetters, KafkaDeadLetters};
+use crate::disposition::{self, Disposition};
+use crate::http::Health;
+use crate::identity::{Identities, KafkaIdentities};
+use crate::lane::Backoff;
+use crate::metrics::Metrics;
+use crate::sink::{self, Sink};
+use crate::source::KafkaSource;
+use crate::transform::{Module, TransformHost};
+
+use worker::Worker;
+
+/// Why a worker could not start, or stopped before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A store is set up wrongly.
+    #[error(transparent)]
+    Sink(#[from] sink::Error),
+    /// Kafka can't be used.
+    #[error(transparent)]
+    Source(#[from] crate::source::Error),
+    /// The control topic can't be used.
+    #[error(transparent)]
+    Identity(#[from] crate::identity::Error),
+    /// The dead-letter topic can't be used.
+    #[error(transparent)]
+    DeadLetters(#[from] crate::dead_letter::Error),
+    /// A module can't be loaded.
+    #[error("route {route}: {error}")]
+    Transform {
+        /// Name of the route.
+        route: String,
+        /// What is wrong with the module.
+        error: crate::transform::SetupError,
+    },
+    /// The HTTP server can't listen.
+    #[error(transparent)]
+    Http(#[from] crate::http::Error),
+    /// At least one route halted; the log and `/status` have said why.
+    #[error("stopped with halted routes: {}", routes.join(", "))]
+    Halted {
+        /// Their names.
+        routes: Vec<String>,
+    },
+}
+
+/// What a worker is made of. A demo or a test brings its own.
+pub struct Parts {
+    /// The configuration.
+    pub settings: Arc<Settings>,
+    /// The stores, in the order of the settings.
+    pub sinks: Vec<Arc<dyn Sink>>,
+    /// Where failed records go.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// Where the identity of topics is kept.
+    pub identities: Arc<dyn Identities>,
+    /// The compiled modules, in the order of the routes.
+    pub modules: Vec<Arc<Module>>,
+    /// The worker's metrics.
+    pub metrics: Arc<Metrics>,
+    /// What `/ready` and the status page show.
+    pub health: Arc<Health>,
+}
+
+impl Parts {
+    /// The real parts, as the configuration has them. Modules are compiled here, before any record is read.
+    pub async fn build(settings: Arc<Settings>, metrics: Arc<Metrics>) -> Result<Self, Error> {
+        let modules = load_modules(Arc::clone(&settings), &metrics).await?;
+        let sinks = sink::build(&settings)?;
+        let dead_letters = Arc::new(KafkaDeadLetters::new(&settings)?);
+        let identities = Arc::new(KafkaIdentities::new(&settings)?);
+        let health = Arc::new(Health::new(&settings));
+        Ok(Self { settings, sinks, dead_letters, identities, modules, metrics, health })
+    }
+}
+
+async fn load_modules(settings: Arc<Settings>, metrics: &Metrics) -> Result<Vec<Arc<Module>>, Error> {
+    let mut compiling = JoinSet::new();
+    let routes = settings.routes.clone();
+    compiling.spawn_blocking(move || {
+        let host = TransformHost::new(&settings.transforms).map_err(|error| Error::Transform { route: "(all)".to_owned(), error })?;
+        let load = |route: &Arc<crate::config::RouteSettings>| {
+            host.load(&route.transform).map_err(|error| Error::Transform { route: route.name.clone(), error })
+        };
+        settings.routes.iter().map(load).collect::<Result<Vec<_>, _>>()
+    });
+    let modules = match compiling.join_next().await {
+        Some(Ok(modules)) => modules?,
+        Some(Err(_)) | None => {
+            let error = crate::transform::SetupError::Defect;
+            return Err(Error::Transform { route: "(all)".to_owned(), error });
+        }
+    };
+    for (route, module) in routes.iter().zip(&modules) {
+        metrics.module(&route.name, module.digest());
+        tracing::info!(route = route.name, module = module.name(), version = module.version(), sha256 = module.digest(), "module loaded");
+    }
+    Ok(modules)
+}
+
+/// Runs a worker until `shutdown` resolves, or until it can't go on.
+pub async fn run(settings: Arc<Settings>, metrics: Arc<Metrics>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    run_parts(Parts::build(settings, metrics).await?, shutdown).await
+}
+
+/// The same with parts that the caller made.
+pub async fn run_parts(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let (stop, stopped) = watch::channel(false);
+    let mut around = JoinSet::new();
+    let listener = crate::http::bind(parts.settings.http.listen).await?;
+    around.spawn(crate::http::serve(listener, Arc::clone(&parts.metrics), Arc::clone(&parts.health), told(stopped.clone())));
+    tokio::pin!(shutdown);
+    let mut result = Ok(());
+    tokio::select! {
+        biased;
+        () = &mut shutdown => {}
+        ready = check_sinks(&parts) => result = ready,
+    }
+    if result.is_ok() {
+        for sink in &parts.sinks {
+            if let Some(interval) = sink.sweep_interval() {
+                around.spawn(sweep(Arc::clone(sink), interval, told(stopped.clone())));
+            }
+        }
+        result = work(parts, shutdown).await;
+    }
+    stop.send_replace(true);
+    around.join_all().await;
+    result
+}
+
+async fn work(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let (events_in, events) = mpsc::channel(16);
+    let source = KafkaSource::start(&parts.settings, events_in)?;
+    let worker = Worker::new(parts, Arc::clone(&source));
+    worker.run(events, shutdown).await
+}
+
+/// Waits until every store is fit. One that is away is waited for; one that is set up wrongly ends the worker.
+async fn check_sinks(parts: &Parts) -> Result<(), Error> {
+    for sink in &parts.sinks {
+        let mut backoff = Backoff::new(&parts.settings.retry);
+        while let Err(error) = sink.check().await {
+            parts.health.sink_state(sink.name(), false, &error.to_string());
+            match disposition::of_sink(&error) {
+                Disposition::Retry => {
+                    tracing::warn!(sink = sink.name(), error = %error, "waiting for the sink");
+                    backoff.wait().await;
+                }
+                Disposition::DeadLetter | Disposition::Halt => return Err(error.into()),
+            }
+        }
+        parts.health.sink_state(sink.name(), true, "");
+        tracing::info!(sink = sink.name(), "sink is ready");
+    }
+    Ok(())
+}
+
+async fn sweep(sink: Arc<dyn Sink>, interval: Duration, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        tokio::select! { biased; () = &mut stop => return, () = tokio::time::sleep(interval) => {} }
+        tokio::select! {
+            biased;
+            () = &mut stop => return,
+            swept = sink.sweep() => if let Err(error) = swept { tracing::warn!(sink = sink.name(), error = %error, "sweep failed; the next one repeats it") },
+        }
+    }
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    stopped.wait_for(|stop| *stop).await.ok();
+}

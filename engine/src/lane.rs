@@ -1,1 +1,214 @@
-//! lane
+//! One partition's way through the stages. All of it is here, in the order in which it happens.
+//!
+//! Enters: a [`PartitionReader`]. Leaves: committed offsets. Three tasks, joined by bounded queues: *prepare* reads, decodes, routes,
+//! transforms and plans; *settle* writes to all sinks at once, retries, and sends dead letters; *commit* stores what is settled.
+//! One batch is being written at a time, so settling and commits stay in order, and an offset never passes an unsettled record.
+
+mod prepare;
+mod progress;
+mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::commit::Commits;
+use crate::config::Settings;
+use crate::dead_letter::DeadLetters;
+use crate::fence::Generation;
+use crate::http::Health;
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::plan::WritePlan;
+use crate::sink::Sink;
+use crate::source::{BatchLimits, PartitionReader, TopicPartition};
+
+pub use prepare::Prepare;
+pub use settle::Budget;
+
+/// What a lane shares with the other lanes of its worker.
+pub struct Shared {
+    /// All of the configuration.
+    pub settings: Arc<Settings>,
+    /// The stores, in the order of the settings.
+    pub sinks: Vec<Arc<dyn Sink>>,
+    /// Where failed records go.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// Where positions are committed.
+    pub commits: Arc<dyn Commits>,
+    /// How long ago the consumer last polled: past `max.poll.interval.ms` the partitions may belong to another worker.
+    pub poll_age: Arc<dyn Fn() -> Duration + Send + Sync>,
+    /// The worker's metrics.
+    pub metrics: Arc<Metrics>,
+    /// What `/ready` and the status page show.
+    pub health: Arc<Health>,
+}
+
+/// What the worker wants of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Go on.
+    Run,
+    /// Finish the batch that is being written, commit, end.
+    Drain,
+    /// The partition is lost: write and commit nothing more.
+    Abandon,
+}
+
+/// How a lane ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// As ordered.
+    Stopped,
+    /// Only an operator can go on: the text names the place and the remedy.
+    Halted(String),
+}
+
+/// One partition's pipeline.
+pub struct Lane {
+    /// The worker's parts.
+    pub shared: Arc<Shared>,
+    /// The partition.
+    pub source: TopicPartition,
+    /// The life of the topic.
+    pub generation: Generation,
+    /// The stages without IO; `None` for a topic whose records are counted and passed over.
+    pub prepare: Prepare,
+    /// The partition's records, from the resolved offset on.
+    pub reader: Box<dyn PartitionReader>,
+    /// Counters of the lane's route.
+    pub metrics: RouteMetrics,
+    /// Dead letters a minute, shared by the route's lanes.
+    pub budget: Arc<Budget>,
+}
+
+/// A batch of which every record has its outcome. Only the last matters to the commit: positions are contiguous.
+#[derive(Clone, Copy, Debug)]
+struct SettledBatch {
+    /// The offset behind the batch.
+    next_offset: i64,
+    /// The life of the topic that the offset belongs to.
+    generation: Generation,
+}
+
+impl Lane {
+    /// Runs until it is ordered to end, or halts.
+    pub async fn run(self, orders: watch::Receiver<Order>) -> End {
+        let Self { shared, source, generation, prepare, reader, metrics, budget } = self;
+        let (plans_in, plans_out) = mpsc::channel::<WritePlan>(shared.settings.batch.prepared_ahead.max(1));
+        let (settled_in, settled_out) = watch::channel::<Option<SettledBatch>>(None);
+        let settler = settle::Settler {
+            shared: Arc::clone(&shared),
+            source: source.clone(),
+            generation,
+            route: prepare.settings(),
+            module: prepare.module_digest().to_owned(),
+            metrics: metrics.clone(),
+            budget,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, metrics.clone(), plans_in, orders.clone()));
+        tasks.spawn(settle_all(settler, plans_out, settled_in, orders.clone()));
+        tasks.spawn(progress::commit_all(shared, source, metrics, settled_out, orders));
+
+        // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed.
+        let mut end = End::Stopped;
+        while let Some(joined) = tasks.join_next().await {
+            let task_end = joined.unwrap_or_else(|error| End::Halted(format!("a defect in the engine stopped the lane: {error}")));
+            if end == End::Stopped {
+                end = task_end;
+            }
+        }
+        end
+    }
+}
+
+/// Reads batches and makes write plans of them, a bounded number ahead of the sinks.
+async fn prepare_all(
+    shared: Arc<Shared>,
+    mut prepare: Prepare,
+    mut reader: Box<dyn PartitionReader>,
+    metrics: RouteMetrics,
+    plans: mpsc::Sender<WritePlan>,
+    mut orders: watch::Receiver<Order>,
+) -> End {
+    let batch = &shared.settings.batch;
+    let limits = BatchLimits { max_records: batch.max_records, max_bytes: batch.max_bytes, linger: batch.linger };
+    let mut backoff = settle::Backoff::new(&shared.settings.retry);
+    loop {
+        let read = tokio::select! {
+            biased;
+            () = ended(&mut orders) => return End::Stopped,
+            () = plans.closed() => return End::Stopped,
+            read = reader.next_batch(limits) => read,
+        };
+        let records = match read {
+            Ok(Some(records)) => records,
+            Ok(None) => return End::Stopped,
+            Err(error) => match crate::disposition::of_source(&error) {
+                crate::disposition::Disposition::Retry => {
+                    tracing::warn!(error = %error, "reading is delayed");
+                    tokio::select! { biased; () = ended(&mut orders) => return End::Stopped, () = backoff.wait() => continue }
+                }
+                crate::disposition::Disposition::DeadLetter | crate::disposition::Disposition::Halt => return End::Halted(error.to_string()),
+            },
+        };
+        backoff.reset();
+        // Decoding and guests may take milliseconds: they run on a thread of their own, never on the runtime's.
+        let mut stages = JoinSet::new();
+        stages.spawn_blocking(move || {
+            let prepared = prepare.batch(records);
+            (prepare, prepared)
+        });
+        let Some(Ok((returned, prepared))) = stages.join_next().await else {
+            return End::Halted("a defect in the engine stopped the lane while it prepared a batch".to_owned());
+        };
+        prepare = returned;
+        prepare.report(&metrics, &prepared.timing);
+        if plans.send(prepared.plan).await.is_err() {
+            return End::Stopped;
+        }
+    }
+}
+
+/// Writes plans in order, one at a time, until every record of a plan has its outcome.
+async fn settle_all(
+    mut settler: settle::Settler,
+    mut plans: mpsc::Receiver<WritePlan>,
+    settled: watch::Sender<Option<SettledBatch>>,
+    mut orders: watch::Receiver<Order>,
+) -> End {
+    loop {
+        let plan = tokio::select! {
+            biased;
+            () = ended(&mut orders) => return End::Stopped,
+            plan = plans.recv() => plan,
+        };
+        let Some(plan) = plan else { return End::Stopped };
+        let outcome = tokio::select! {
+            biased;
+            () = abandoned(&mut orders) => return End::Stopped,
+            outcome = settler.settle(plan) => outcome,
+        };
+        match outcome {
+            // The committing task ends before this one only where the partition is no longer this worker's.
+            Ok(batch) => {
+                if settled.send(Some(batch)).is_err() {
+                    return End::Stopped;
+                }
+            }
+            Err(halt) => return End::Halted(halt),
+        }
+    }
+}
+
+/// Resolves when the lane is to end, in whichever way. A worker that is gone counts as an end.
+async fn ended(orders: &mut watch::Receiver<Order>) {
+    orders.wait_for(|order| *order != Order::Run).await.ok();
+}
+
+/// Resolves when nothing more may be written.
+async fn abandoned(orders: &mut watch::Receiver<Order>) {
+    orders.wait_for(|order| *order == Order::Abandon).await.ok();
+}

@@ -15,24 +15,24 @@ pub mod change;
 pub mod fence;
 
 // The way.
-pub mod source;
-pub mod decode;
-pub mod route;
-pub mod transform;
-pub mod plan;
-pub mod sink;
-pub mod dead_letter;
 pub mod commit;
+pub mod dead_letter;
+pub mod decode;
+pub mod plan;
+pub mod route;
+pub mod sink;
+pub mod source;
+pub mod transform;
 
 // What drives it.
 pub mod disposition;
-pub mod lane;
-pub mod identity;
 pub mod engine;
+pub mod identity;
+pub mod lane;
 
 // What surrounds it.
-pub mod config;
-pub mod metrics;
-pub mod http;
 pub mod cli;
+pub mod config;
 pub mod demo;
+pub mod http;
+pub mod metrics;

@@ -1,12 +1,33 @@
 //! What is written: guest writes, encoded and fenced, the last write of a key alone.
 //!
 //! Enters: the guest's checked answer. Leaves: [`WritePlan`]. Pure: nothing is sent, no clock is read.
+//!
+//! A write is encoded, and refused where it can't be stored, before writes of one key are reduced to the last one: what can't be
+//! stored never displaces what can. A record that is refused writes nothing at all.
+
+mod bson;
+mod build;
+mod calendar;
+mod cell;
+mod coalesce;
+mod decimal128;
+mod json;
+mod json_to_bson;
+mod key;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+
+pub use build::{Planner, build};
+pub(crate) use json::string as json_string;
 
 use crate::config::TargetSettings;
 use crate::fence::Fence;
 use crate::source::RecordBatch;
+
+/// Most bytes of a document with its key, in every sink: MongoDB's 16 MiB, less what the server adds to a stored document.
+pub const MAX_DOCUMENT_BYTES: usize = (16 << 20) - (16 << 10);
 
 /// A stretch of [`SinkWrites::bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,13 +143,123 @@ pub struct WritePlan {
     pub truncate: Option<u32>,
 }
 
-/// Why a guest's write can't be stored.
+/// Why a guest's write can't be stored. The row's values are never in the text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// See the text.
-    #[error("a part of the key of target {target} is null or absent")]
-    NullKey {
+    /// A field of the document.
+    #[error("field {field:?} of the document for target {target} {why}")]
+    Field {
+        /// The target's name.
+        target: String,
+        /// The last part of the field's name; empty: the whole document.
+        field: String,
+        /// Why.
+        why: Unstorable,
+    },
+    /// A part of the key.
+    #[error("the key for target {target} {why}")]
+    Key {
+        /// The target's name.
+        target: String,
+        /// Why.
+        why: Unstorable,
+    },
+    /// The document is larger than any sink takes.
+    #[error("the document for target {target} has {bytes} bytes, at most {MAX_DOCUMENT_BYTES} can be stored: drop fields, or shorten them")]
+    TooLarge {
+        /// The target's name.
+        target: String,
+        /// Size of key and document.
+        bytes: usize,
+    },
+    /// One event wrote one key twice, so that it is not known what the row has.
+    #[error("the transform put two documents at one key of target {target} for one event: write each key once, or name key parts")]
+    TwoPuts {
         /// The target's name.
         target: String,
     },
+    /// The record has no place in the order of writes.
+    #[error("offset {offset} is outside the range of a fence, 0 to 2^48-1")]
+    Offset {
+        /// Kafka's offset.
+        offset: i64,
+    },
+}
+
+impl Error {
+    /// A short constant code; a metric label.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Field { why, .. } | Self::Key { why, .. } => why.code(),
+            Self::TooLarge { .. } => "too-large",
+            Self::TwoPuts { .. } => "two-puts",
+            Self::Offset { .. } => "offset",
+        }
+    }
+}
+
+/// What keeps a value out of a document or a key.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Unstorable {
+    /// A part of the key.
+    #[error("has a part that is null or absent: a key's parts must have values")]
+    NullKey,
+    /// A part of the key.
+    #[error("has a part that is JSON or a geometry, which have no one form: use another column")]
+    KeyType,
+    /// NaN or an infinity.
+    #[error("is not a finite number, which JSON does not have: write null or a text")]
+    NotFinite,
+    /// A date without an ISO 8601 text, or beyond BSON's 64 bits of milliseconds.
+    #[error("is outside the years 0 to 9999")]
+    DateRange,
+    /// Not JSON, or JSON with a lone surrogate.
+    #[error("is not well-formed JSON")]
+    BrokenJson,
+    /// The whole document must be an object.
+    #[error("must be a json cell with an object, because it is the whole document")]
+    NotAnObject,
+    /// Deeper than MongoDB's limit, which holds for all sinks.
+    #[error("nests deeper than 100 levels")]
+    TooDeep,
+    /// BSON's names end with NUL.
+    #[error("has a member whose name contains NUL, which MongoDB can't store")]
+    NulInName,
+    /// A top-level name of a whole document.
+    #[error("has a top-level member whose name is _id, _sync, empty, begins with $ or contains a dot, which MongoDB or streamsync reserve")]
+    ReservedName,
+    /// Redis has no hash without fields.
+    #[error("has no field with a value, and Redis keeps no empty hash: write one that always has a value, or use the form string")]
+    EmptyHash,
+}
+
+impl Unstorable {
+    /// A short constant code; a metric label.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NullKey => "null-key",
+            Self::KeyType => "key-type",
+            Self::NotFinite => "not-finite",
+            Self::DateRange => "date-range",
+            Self::BrokenJson => "broken-json",
+            Self::NotAnObject => "not-an-object",
+            Self::TooDeep => "too-deep",
+            Self::NulInName => "nul-in-name",
+            Self::ReservedName => "reserved-name",
+            Self::EmptyHash => "empty-hash",
+        }
+    }
+}
+
+/// A field that can't be stored.
+#[derive(Debug)]
+struct Refused {
+    field: Box<str>,
+    why: Unstorable,
+}
+
+impl Refused {
+    fn new(field: &str, why: Unstorable) -> Self {
+        Self { field: field.into(), why }
+    }
 }

@@ -50,8 +50,7 @@ impl Router {
         let route = &self.route;
         let mut faults: Vec<RecordFault> =
             batch.faults.drain(..).map(|(record, error)| RecordFault { record, fault: Fault::Decode(error) }).collect();
-        let foreign: Vec<bool> =
-            batch.schemas.iter().map(|s| *s.database != *route.database || *s.table != *route.table).collect();
+        let foreign: Vec<bool> = batch.schemas.iter().map(|s| *s.database != *route.database || *s.table != *route.table).collect();
         if foreign.contains(&true) {
             let is_foreign = |schema: u32| foreign.get(schema as usize).copied().unwrap_or(true);
             for event in batch.events.iter().filter(|e| is_foreign(e.schema)) {

@@ -4,6 +4,10 @@
 //! write only if its fence is greater than the stored one, so a write may be sent any number of times, late, and by two
 //! workers. Nothing is retried here: `lane` does, as `disposition` says.
 
+pub mod memory;
+pub mod mongodb;
+pub mod redis;
+
 use futures_util::future::BoxFuture;
 
 use crate::fence::{Fence, Generation};

@@ -3,7 +3,19 @@
 //! Enters: a partition assigned to this worker, with the offset to start at. Leaves: [`RecordBatch`], in offset order. Nothing is
 //! parsed here, and nothing is committed.
 
+pub mod client;
+pub mod cluster;
+pub(crate) mod group;
+pub mod kafka;
+mod native;
+mod reader;
+
+use std::fmt;
 use std::sync::Arc;
+
+pub use client::PROTECTED_PROPERTIES;
+pub use kafka::{CommittedPartition, KafkaSource, LagStatistics, PartitionLag, Reply, SourceEvent, StartAt};
+pub use reader::KafkaReader;
 
 /// One partition of one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,6 +24,19 @@ pub struct TopicPartition {
     pub topic: Arc<str>,
     /// The partition's number.
     pub partition: i32,
+}
+
+impl TopicPartition {
+    /// A partition of a topic.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
 }
 
 /// A stretch of [`RecordBatch`]'s bytes.
@@ -146,7 +171,7 @@ pub trait PartitionReader: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The committed or resolved offset is no longer in the log: data would be skipped.
-    #[error("{source_partition:?}: {message}")]
+    #[error("{source_partition}: {message}")]
     OffsetLost {
         /// The partition.
         source_partition: TopicPartition,

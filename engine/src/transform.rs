@@ -3,15 +3,47 @@
 //! Enters: [`RoutedBatch`]. Leaves: [`GuestBatch`], of which every tag, span, index and count was checked. A guest can waste its own
 //! budget and nothing else.
 
+mod bindings;
+mod cache;
+mod deserialize;
+mod guest;
+mod host;
+mod instance;
+mod lift;
+mod limits;
+mod lower;
+mod module;
+mod open;
+mod shape;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+
+pub use guest::{Guest, GuestStats};
+pub use host::{SetupError, TransformHost};
+pub use lift::{Answer, answer};
+pub use lower::lower;
+pub use module::Module;
+pub use shape::{Name, Op, Shape};
+
+/// The contract's own types, for a transform that is not WebAssembly: the benchmark's native one.
+pub mod wire {
+    pub use super::bindings::streamsync::transform::types::{Batch, Cells, Outcome, Output, Plan};
+}
 
 use crate::change::{Cells, TableSchema};
 use crate::config::TargetSettings;
 use crate::plan::RecordFault;
 use crate::route::RoutedBatch;
 
+/// Tag of a cell that stands for a column of the after image, unchanged.
+pub const TAG_AFTER: u8 = 32;
+/// Tag of a cell that stands for a column of the before image, unchanged.
+pub const TAG_BEFORE: u8 = 33;
+
 /// Why an event has no outcome.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
     /// The guest rejected the event, on purpose.
     #[error("rejected by the transform: {code}: {message}")]
@@ -21,6 +53,78 @@ pub enum Error {
         /// The guest's words.
         message: String,
     },
+    /// The guest said that it can't handle the event.
+    #[error("the transform failed on the event: {message}")]
+    GuestError {
+        /// The guest's words.
+        message: String,
+    },
+    /// The guest ran into a trap: a panic, a division by zero, an access out of bounds.
+    #[error("the transform trapped on the event: {message}")]
+    Trapped {
+        /// What wasmtime said.
+        message: String,
+    },
+    /// The guest did not return in time.
+    #[error("the transform did not finish within {timeout_ms} ms: raise call_timeout, or find the loop")]
+    TimedOut {
+        /// The limit.
+        timeout_ms: u64,
+    },
+    /// The guest wanted more memory than it may have.
+    #[error("the transform needs more than {limit_bytes} bytes of memory: raise max_memory_bytes, or find what it keeps")]
+    OutOfMemory {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// The guest's answer breaks the contract.
+    #[error("the transform's answer breaks the contract: {what}")]
+    BrokenOutcome {
+        /// The rule.
+        what: &'static str,
+    },
+    /// The guest's answer, or what it passed to the host, is too large.
+    #[error("the transform's answer is larger than {limit_bytes} bytes: raise max_output_bytes, or write less")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// The guest can't handle the schema, or what it wants to write for it is not allowed.
+    #[error("the transform can't handle the table's columns: {message}")]
+    OpenFailed {
+        /// The guest's words, or the host's.
+        message: String,
+    },
+    /// So much time was spent on failing events of the batch that the others were not tried alone.
+    #[error("not tried: other events of the batch used up the time that may be spent on failures, {budget_ms} ms")]
+    GivenUp {
+        /// The budget.
+        budget_ms: u64,
+    },
+    /// No instance could be made: a matter of the worker, not of the event.
+    #[error("no instance of the transform could be made: {message}")]
+    Unavailable {
+        /// What wasmtime or the guest's `init` said, and the remedy.
+        message: String,
+    },
+}
+
+impl Error {
+    /// A short code; a metric label. A rejected event has the guest's own.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Rejected { code, .. } => code,
+            Self::GuestError { .. } => "guest-error",
+            Self::Trapped { .. } => "trapped",
+            Self::TimedOut { .. } => "timed-out",
+            Self::OutOfMemory { .. } => "out-of-memory",
+            Self::BrokenOutcome { .. } => "broken-outcome",
+            Self::TooLarge { .. } => "too-large",
+            Self::OpenFailed { .. } => "open-failed",
+            Self::GivenUp { .. } => "given-up",
+            Self::Unavailable { .. } => "unavailable",
+        }
+    }
 }
 
 /// What a guest said of one schema, checked and resolved.
@@ -36,6 +140,8 @@ pub struct OpenedSchema {
     pub sees_deletes: bool,
     /// What may be written.
     pub outputs: Vec<Output>,
+    /// Where explicit keys hold the primary key, once a write has shown it.
+    pub(crate) key_layouts: open::KeyLayouts,
 }
 
 /// One kind of document that a guest writes for a schema.
@@ -47,6 +153,8 @@ pub struct Output {
     pub key: Vec<Box<str>>,
     /// Names of the fields, in cell order; a dot nests. One empty name: the cell is the whole document.
     pub fields: Vec<Box<str>>,
+    /// The tree that the names make.
+    pub shape: Shape,
 }
 
 /// What a guest does for an event.

@@ -33,7 +33,7 @@ pub struct Settings {
 }
 
 /// The Kafka cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KafkaSettings {
     /// `host:port`, comma-separated.
     pub brokers: String,
@@ -156,6 +156,33 @@ pub struct MongoDbSettings {
     pub sweep_page: usize,
 }
 
+/// Values of librdkafka's properties may be secrets: names alone are shown.
+impl std::fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.properties.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("group", &self.group)
+            .field("control_topic", &self.control_topic)
+            .field("properties", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The guest's configuration may hold a secret, the salt of a hash for example.
+impl std::fmt::Debug for TransformSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TransformSettings")
+            .field("module", &self.module)
+            .field("sha256", &self.sha256)
+            .field("call_timeout", &self.call_timeout)
+            .field("max_memory_bytes", &self.max_memory_bytes)
+            .field("max_output_bytes", &self.max_output_bytes)
+            .field("max_log_lines", &self.max_log_lines)
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisSettings").field("cluster", &self.cluster).field("max_pipeline", &self.max_pipeline).finish_non_exhaustive()
@@ -259,10 +286,14 @@ pub enum Wire {
     Nanos,
     /// ISO 8601 text, with a zone for TIMESTAMP.
     Iso,
+    /// A JSON array of numbers, as VECTOR has it; kept as it stands.
+    Array,
+    /// Debezium's `VariableScaleDecimal` struct: `scale`, and `value` in base64.
+    VariableScale,
 }
 
 /// A guest and its limits.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TransformSettings {
     /// The component.
     pub module: PathBuf,

@@ -1,0 +1,50 @@
+//! `streamsync check`.
+
+use clap::Args;
+
+use super::{ConfigArguments, Exit, say, say_error};
+use crate::config;
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct CheckArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Also connect to Kafka and to every sink, and check that each is fit.
+    #[arg(long)]
+    connect: bool,
+    /// Print every setting in force and where it comes from, without secrets.
+    #[arg(long)]
+    print: bool,
+}
+
+/// Says what is wrong, or that nothing is.
+pub(super) async fn check(arguments: CheckArguments) -> Exit {
+    let file = &arguments.config.config;
+    let loaded = match config::load(Some(file), super::run::environment()) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            for fault in &faults {
+                say_error(&fault.to_string());
+            }
+            let s = if faults.len() == 1 { "" } else { "s" };
+            say_error(&format!("{} fault{s}", faults.len()));
+            return Exit::Usage;
+        }
+    };
+    if arguments.print {
+        for entry in &loaded.entries {
+            say(&format!("{} = {}  # {}", entry.key, entry.value, entry.place));
+        }
+    }
+    if arguments.connect {
+        let faults = super::run::check_connections(loaded.settings.into()).await;
+        for fault in &faults {
+            say_error(fault);
+        }
+        if !faults.is_empty() {
+            return Exit::No;
+        }
+    }
+    say(&format!("{} is valid", file.display()));
+    Exit::Done
+}

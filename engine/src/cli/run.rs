@@ -1,0 +1,133 @@
+//! `streamsync run`: settings, metrics, HTTP and the engine, until a signal.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{ConfigArguments, Exit};
+use crate::config::Settings;
+use crate::http::{self, Health};
+use crate::metrics::Metrics;
+
+/// Variables whose name or value is no UTF-8 can't be settings.
+pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Runs until a signal or a failure.
+pub(super) async fn run(arguments: ConfigArguments) -> Exit {
+    let settings = match Settings::load(Some(&arguments.config), environment()) {
+        Ok(settings) => Arc::new(settings),
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!(place = %fault.place, key = %fault.key, remedy = %fault.remedy, "{}", fault.message);
+            }
+            return Exit::Usage;
+        }
+    };
+    let metrics = match Metrics::new() {
+        Ok(metrics) => Arc::new(metrics),
+        Err(error) => {
+            tracing::error!(error = %error, "the metrics can't be registered");
+            return Exit::No;
+        }
+    };
+    let health = Health::new(settings.http.stalled_after);
+    for route in &settings.routes {
+        health.route(&route.name, &route.topic, &format!("{}.{}", route.database, route.table));
+    }
+    let (signals, listener) = match (Signals::new(), http::bind(settings.http.listen).await) {
+        (Ok(signals), Ok(listener)) => (signals, listener),
+        (Err(error), _) => {
+            tracing::error!(error = %error, "signals can't be received");
+            return Exit::No;
+        }
+        (_, Err(error)) => {
+            tracing::error!(error = %error, "the HTTP server can't start");
+            return Exit::Usage;
+        }
+    };
+    tracing::info!(listen = %settings.http.listen, "metrics at /metrics, status at /");
+
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    let until = wait_for(stopped.clone());
+    tasks.spawn(http::serve(listener, Arc::clone(&metrics), Arc::clone(&health), until));
+    let engine = run_engine(Arc::clone(&settings), metrics, health, wait_for(stopped));
+    let exit = tokio::select! {
+        biased;
+        exit = supervise(signals, &stop) => exit,
+        result = engine => match result {
+            Ok(()) => Exit::Done,
+            Err(message) => {
+                tracing::error!(error = %message, "the engine stopped");
+                Exit::No
+            }
+        },
+    };
+    stop.send_replace(true);
+    while let Some(served) = tasks.join_next().await {
+        if let Ok(Err(error)) = served {
+            tracing::warn!(error = %error, "the HTTP server failed");
+        }
+    }
+    exit
+}
+
+/// The first signal asks the engine to stop; a second one ends the process.
+async fn supervise(mut signals: Signals, stop: &watch::Sender<bool>) -> Exit {
+    let name = signals.next().await;
+    tracing::info!(signal = name, "stopping: what was read is being settled; a second signal stops at once");
+    stop.send_replace(true);
+    let name = signals.next().await;
+    tracing::warn!(signal = name, "stopped at once; what was not committed is read again");
+    Exit::Interrupted
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Ends when the stop begins, or when whoever could begin it is gone.
+fn wait_for(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
+    async move {
+        if stopped.wait_for(|stopped| *stopped).await.is_err() {
+            tracing::debug!("the stop's sender is gone");
+        }
+    }
+}
+
+/// The engine's place: `engine::run(settings, metrics, health, shutdown)`.
+async fn run_engine(
+    _settings: Arc<Settings>,
+    _metrics: Arc<Metrics>,
+    _health: Arc<Health>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), String> {
+    shutdown.await;
+    Err("this build has no engine".to_owned())
+}
+
+/// The place of `engine::check_connections`: one message for each connection that could not be had.
+pub(super) async fn check_connections(_settings: Arc<Settings>) -> Vec<String> {
+    tokio::task::yield_now().await;
+    vec!["this build can't try connections".to_owned()]
+}

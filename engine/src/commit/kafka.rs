@@ -1,0 +1,102 @@
+//! The consumer group's offsets.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+
+use super::{Commits, Error};
+use crate::source::TopicPartition;
+use crate::source::client::REQUEST_TIMEOUT;
+use crate::source::group::Membership;
+
+/// How long a lane waits for one commit. The attempt itself may live a little longer, on a blocking thread.
+const COMMIT_TIMEOUT: Duration = REQUEST_TIMEOUT;
+
+/// Commits through the worker's membership; never a partition that is not assigned to it.
+pub struct KafkaCommits {
+    membership: Arc<Membership>,
+    /// Partitions with an attempt that has not come back: a coordinator that is away must not gather threads.
+    waiting: Arc<Mutex<HashSet<TopicPartition>>>,
+}
+
+impl KafkaCommits {
+    pub(crate) fn new(membership: Arc<Membership>) -> Self {
+        Self { membership, waiting: Arc::default() }
+    }
+
+    async fn attempt(&self, source: &TopicPartition, next_offset: i64) -> Result<(), Error> {
+        let away = |message: String| Error::Away { source_partition: source.clone(), message };
+        if !self.membership.owns(source) {
+            return Err(Error::Lost { source_partition: source.clone() });
+        }
+        let Some(attempt) = Attempt::begin(&self.waiting, source) else {
+            return Err(away("the coordinator has not answered the attempt before this one".to_owned()));
+        };
+        let (membership, partition) = (Arc::clone(&self.membership), source.clone());
+        let commit = tokio::task::spawn_blocking(move || {
+            let result = commit_now(&membership, &partition, next_offset);
+            drop(attempt);
+            result
+        });
+        match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) => Err(away(format!("the commit's thread ended: {error}"))),
+            Err(_) => Err(away(format!("no answer within {COMMIT_TIMEOUT:?}"))),
+        }
+    }
+}
+
+impl Commits for KafkaCommits {
+    fn commit<'a>(&'a self, source: &'a TopicPartition, next_offset: i64) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.attempt(source, next_offset))
+    }
+}
+
+fn commit_now(membership: &Membership, source: &TopicPartition, next_offset: i64) -> Result<(), Error> {
+    let lost = || Error::Lost { source_partition: source.clone() };
+    let away = |message: String| Error::Away { source_partition: source.clone(), message };
+    let consumer = membership.consumer().ok_or_else(lost)?;
+    let mut offsets = TopicPartitionList::with_capacity(1);
+    offsets.add_partition_offset(&source.topic, source.partition, Offset::Offset(next_offset)).map_err(|e| away(e.to_string()))?;
+    consumer.commit(&offsets, CommitMode::Sync).map_err(|error| if is_lost(&error) { lost() } else { away(error.to_string()) })
+}
+
+/// `assignment_lost` may lie: an illegal generation counts as lost too.
+fn is_lost(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AssignmentLost
+                | RDKafkaErrorCode::BrokerDestroy
+                | RDKafkaErrorCode::Fatal
+                | RDKafkaErrorCode::FencedInstanceId
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::UnknownMemberId
+        )
+    )
+}
+
+/// Held while an attempt lives.
+struct Attempt {
+    waiting: Arc<Mutex<HashSet<TopicPartition>>>,
+    source: TopicPartition,
+}
+
+impl Attempt {
+    fn begin(waiting: &Arc<Mutex<HashSet<TopicPartition>>>, source: &TopicPartition) -> Option<Self> {
+        let first = waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone());
+        first.then(|| Self { waiting: Arc::clone(waiting), source: source.clone() })
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.source);
+    }
+}

@@ -1,0 +1,190 @@
+//! Letters in a Kafka topic.
+//!
+//! A letter is the record as it was: key, value and headers; what is known of it stands in headers whose names begin with `streamsync.`.
+//! A record that is too large is kept as a reference: those headers alone, with a null value.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::{BoxFuture, join_all};
+use rdkafka::config::FromClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use tokio::sync::OnceCell;
+
+use super::{DeadLetter, DeadLetters, Error};
+use crate::config::Settings;
+use crate::source::client::{self, REQUEST_TIMEOUT};
+use crate::source::cluster::Cluster;
+use crate::source::{self, RecordBatch, SourceRecord};
+
+/// How long a letter may take to reach all replicas.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For the names and values of headers, beside `dead_letters.max_bytes` for the record.
+const HEADER_BYTES: usize = 64 << 10;
+
+/// Longest message of a fault that is kept.
+const MAX_MESSAGE_BYTES: usize = 8 << 10;
+
+/// Letters under way at one time.
+const WINDOW: usize = 256;
+
+/// The header of a reference: how many bytes of the record were left out.
+pub const OMITTED_HEADER: &str = "streamsync.value.omitted";
+
+/// Writes letters; the topic is made with the first one where it is missing.
+pub struct KafkaDeadLetters {
+    settings: Settings,
+    producer: FutureProducer,
+    ready: OnceCell<()>,
+}
+
+impl KafkaDeadLetters {
+    /// Connects lazily: an error here is one of the configuration.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let largest = settings.dead_letters.max_bytes.saturating_add(HEADER_BYTES);
+        let producer = FutureProducer::from_config(&client::producer(settings, largest, DELIVERY_TIMEOUT)).map_err(|error| {
+            Error::Setup { topic: settings.dead_letters.topic.clone(), message: format!("{error}; check [kafka] in the configuration") }
+        })?;
+        Ok(Self { settings: settings.clone(), producer, ready: OnceCell::new() })
+    }
+
+    /// Creates the topic where it is missing: kept for ever, nothing compacted. The first letter does it too.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        self.ready.get_or_try_init(|| self.ensure_topic()).await.copied()
+    }
+
+    async fn ensure_topic(&self) -> Result<(), Error> {
+        let settings = self.settings.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let config = [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+            Cluster::new(&settings)?.ensure_topic(&settings.dead_letters.topic, &config)
+        });
+        match task.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source::Error::Away { message })) => Err(self.away(message)),
+            Ok(Err(error)) => Err(self.setup(error.to_string())),
+            Err(error) => Err(self.away(error.to_string())),
+        }
+    }
+
+    async fn send_all(&self, records: &RecordBatch, letters: &[DeadLetter]) -> Result<(), Error> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        self.prepare().await?;
+        for window in letters.chunks(WINDOW) {
+            for sent in join_all(window.iter().map(|letter| self.send_one(records, letter))).await {
+                sent?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_one(&self, records: &RecordBatch, letter: &DeadLetter) -> Result<(), Error> {
+        let index = letter.record as usize;
+        let Some(record) = records.records.get(index) else {
+            return Err(self.setup(format!("a letter names record {index} of a batch of {}; report this", records.records.len())));
+        };
+        let size = record_bytes(records, index);
+        if size <= self.settings.dead_letters.max_bytes {
+            match self.produce(records, index, record, letter, None).await {
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {}
+                result => return result.map_err(|error| self.fault(&error)),
+            }
+        }
+        tracing::warn!(source = %records.source, offset = record.offset, bytes = size, "a dead letter is too large: only a reference is kept");
+        self.produce(records, index, record, letter, Some(size)).await.map_err(|error| self.fault(&error))
+    }
+
+    /// One attempt; librdkafka repeats it by itself until `DELIVERY_TIMEOUT`.
+    async fn produce(
+        &self,
+        records: &RecordBatch,
+        index: usize,
+        record: &SourceRecord,
+        letter: &DeadLetter,
+        omitted: Option<usize>,
+    ) -> Result<(), KafkaError> {
+        let mut headers = OwnedHeaders::new();
+        if omitted.is_none() {
+            for (key, value) in records.headers(index) {
+                headers = headers.insert(Header { key, value });
+            }
+        }
+        for (key, value) in described(records, record, letter, omitted) {
+            headers = headers.insert(Header { key, value: Some(&value) });
+        }
+        let mut message: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.settings.dead_letters.topic).headers(headers);
+        if omitted.is_none() {
+            message.key = records.key(index);
+            message.payload = records.value(index);
+        }
+        // The wait is for room in librdkafka's queue; the delivery has its own limit.
+        self.producer.send(message, REQUEST_TIMEOUT).await.map(|_| ()).map_err(|(error, _)| error)
+    }
+
+    fn fault(&self, error: &KafkaError) -> Error {
+        let remedy = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+                "permit WRITE on the topic, and IDEMPOTENT_WRITE on the cluster where the broker is older than 2.8"
+            }
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => "raise the topic's max.message.bytes: not even a reference fits",
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => "check the user and the password",
+            Some(RDKafkaErrorCode::PolicyViolation | RDKafkaErrorCode::InvalidRecord) => {
+                "the broker's policy refuses the letters: the topic must not be compacted, and must accept null keys"
+            }
+            _ => return self.away(error.to_string()),
+        };
+        self.setup(format!("{error}; {remedy}"))
+    }
+
+    fn away(&self, message: String) -> Error {
+        Error::Away { topic: self.settings.dead_letters.topic.clone(), message }
+    }
+
+    fn setup(&self, message: String) -> Error {
+        Error::Setup { topic: self.settings.dead_letters.topic.clone(), message }
+    }
+}
+
+impl DeadLetters for KafkaDeadLetters {
+    fn send<'a>(&'a self, records: &'a RecordBatch, letters: &'a [DeadLetter]) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.send_all(records, letters))
+    }
+}
+
+/// Bytes of a record with its headers.
+fn record_bytes(records: &RecordBatch, index: usize) -> usize {
+    let headers: usize = records.headers(index).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
+    records.key(index).map_or(0, <[u8]>::len) + records.value(index).map_or(0, <[u8]>::len) + headers
+}
+
+/// What is known of a letter, as headers.
+fn described(records: &RecordBatch, record: &SourceRecord, letter: &DeadLetter, omitted: Option<usize>) -> Vec<(&'static str, String)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut headers = vec![
+        ("streamsync.topic", records.source.topic.to_string()),
+        ("streamsync.partition", records.source.partition.to_string()),
+        ("streamsync.offset", record.offset.to_string()),
+        ("streamsync.route", letter.route.clone()),
+        ("streamsync.stage", letter.stage.clone()),
+        ("streamsync.code", letter.code.clone()),
+        ("streamsync.message", shortened(&letter.message).to_owned()),
+        ("streamsync.module", letter.module.clone()),
+        ("streamsync.fence", letter.fence.to_string()),
+        ("streamsync.at", now.as_millis().to_string()),
+    ];
+    if let Some(timestamp) = record.timestamp_ms {
+        headers.push(("streamsync.timestamp", timestamp.to_string()));
+    }
+    if let Some(bytes) = omitted {
+        headers.push((OMITTED_HEADER, bytes.to_string()));
+    }
+    headers
+}
+
+fn shortened(message: &str) -> &str {
+    message.get(..message.floor_char_boundary(MAX_MESSAGE_BYTES)).unwrap_or(message)
+}

@@ -1,0 +1,258 @@
+//! What lanes and sinks report of themselves, and whether that makes this worker ready.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::source::TopicPartition;
+
+/// The state of a worker. Lanes change their own part without a lock.
+pub struct Health {
+    stalled_after: Duration,
+    since: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    next_lane: u64,
+    lanes: BTreeMap<u64, Arc<Lane>>,
+    routes: BTreeMap<String, Route>,
+    sinks: BTreeMap<String, Sink>,
+}
+
+/// How far the worker is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Not yet a member of the group.
+    #[default]
+    Starting,
+    /// At work.
+    Running,
+    /// Settling its last batches.
+    Stopping,
+}
+
+/// A route as it is shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Route {
+    pub(super) topic: String,
+    pub(super) table: String,
+    pub(super) halted: Option<String>,
+}
+
+/// A sink as it is shown.
+#[derive(Clone, Debug)]
+pub(super) struct Sink {
+    pub(super) up: bool,
+    pub(super) message: String,
+}
+
+/// A partition as it is shown.
+pub(super) struct Lane {
+    pub(super) route: String,
+    pub(super) source: TopicPartition,
+    /// -1: nothing was settled yet.
+    pub(super) next_offset: AtomicI64,
+    /// -1: not known.
+    pub(super) lag: AtomicI64,
+    /// Milliseconds since the Unix epoch; 0: never.
+    pub(super) settled_at_ms: AtomicU64,
+    waiting: AtomicBool,
+    /// Milliseconds since `Health::since`: the last progress, or when records began to wait.
+    moved_ms: AtomicU64,
+}
+
+/// A lane's own part of [`Health`]; the partition is shown until it is dropped.
+pub struct LaneHealth {
+    health: Arc<Health>,
+    id: u64,
+    lane: Arc<Lane>,
+}
+
+impl Health {
+    /// `stalled_after` is `http.stalled_after`.
+    pub fn new(stalled_after: Duration) -> Arc<Self> {
+        Arc::new(Self { stalled_after, since: Instant::now(), state: Mutex::default() })
+    }
+
+    /// Says how far the worker is. Until it runs it is not ready.
+    pub fn phase(&self, phase: Phase) {
+        self.lock().phase = phase;
+    }
+
+    /// Names a route, so that it is shown also while this worker has none of its partitions.
+    pub fn route(&self, route: &str, topic: &str, table: &str) {
+        let mut state = self.lock();
+        let known = state.routes.entry(route.to_owned()).or_default();
+        topic.clone_into(&mut known.topic);
+        table.clone_into(&mut known.table);
+    }
+
+    /// A partition was assigned.
+    pub fn lane_started(self: &Arc<Self>, route: &str, source: &TopicPartition) -> LaneHealth {
+        let lane = Arc::new(Lane {
+            route: route.to_owned(),
+            source: source.clone(),
+            next_offset: AtomicI64::new(-1),
+            lag: AtomicI64::new(-1),
+            settled_at_ms: AtomicU64::new(0),
+            waiting: AtomicBool::new(false),
+            moved_ms: AtomicU64::new(self.now_ms()),
+        });
+        let mut state = self.lock();
+        let id = state.next_lane;
+        state.next_lane += 1;
+        state.lanes.insert(id, Arc::clone(&lane));
+        LaneHealth { health: Arc::clone(self), id, lane }
+    }
+
+    /// A route waits for an operator; the message says why, and what to do.
+    pub fn route_halted(&self, route: &str, message: &str) {
+        self.lock().routes.entry(route.to_owned()).or_default().halted = Some(message.to_owned());
+    }
+
+    /// A route goes on.
+    pub fn route_resumed(&self, route: &str) {
+        self.lock().routes.entry(route.to_owned()).or_default().halted = None;
+    }
+
+    /// A sink answers, or does not. The message holds no secret and no row.
+    pub fn sink_state(&self, name: &str, up: bool, message: &str) {
+        self.lock().sinks.insert(name.to_owned(), Sink { up, message: message.to_owned() });
+    }
+
+    /// Why this worker is not ready; empty when it is.
+    pub fn reasons(&self) -> Vec<String> {
+        self.reasons_at(self.now_ms())
+    }
+
+    fn reasons_at(&self, now_ms: u64) -> Vec<String> {
+        let state = self.lock();
+        let mut reasons = Vec::new();
+        match state.phase {
+            Phase::Starting => reasons.push("starting: not yet a member of the consumer group".to_owned()),
+            Phase::Running => {}
+            Phase::Stopping => reasons.push("stopping".to_owned()),
+        }
+        for (name, route) in &state.routes {
+            if let Some(message) = &route.halted {
+                reasons.push(format!("route {name} is halted: {message}"));
+            }
+        }
+        for (name, sink) in state.sinks.iter().filter(|(_, sink)| !sink.up) {
+            reasons.push(format!("sink {name} is away: {}", sink.message));
+        }
+        for lane in state.lanes.values() {
+            if let Some(stalled) = lane.stalled_for(now_ms, self.stalled_after) {
+                let TopicPartition { topic, partition } = &lane.source;
+                let seconds = stalled.as_secs();
+                reasons.push(format!("partition {partition} of {topic} has records waiting and settled none for {seconds} s"));
+            }
+        }
+        reasons
+    }
+
+    pub(super) fn show<T>(&self, show: impl FnOnce(&dyn Fn(&Lane) -> bool, Shown<'_>) -> T) -> T {
+        let now_ms = self.now_ms();
+        let state = self.lock();
+        let stalled = |lane: &Lane| lane.stalled_for(now_ms, self.stalled_after).is_some();
+        let lanes: Vec<&Lane> = state.lanes.values().map(Arc::as_ref).collect();
+        show(&stalled, Shown { phase: state.phase, uptime: self.since.elapsed(), lanes, routes: &state.routes, sinks: &state.sinks })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What a panicking thread left behind is whole: each change is one assignment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The state for the status page.
+pub(super) struct Shown<'s> {
+    pub(super) phase: Phase,
+    pub(super) uptime: Duration,
+    pub(super) lanes: Vec<&'s Lane>,
+    pub(super) routes: &'s BTreeMap<String, Route>,
+    pub(super) sinks: &'s BTreeMap<String, Sink>,
+}
+
+impl Lane {
+    fn stalled_for(&self, now_ms: u64, stalled_after: Duration) -> Option<Duration> {
+        let still = Duration::from_millis(now_ms.saturating_sub(self.moved_ms.load(Ordering::Relaxed)));
+        (self.waiting.load(Ordering::Relaxed) && still > stalled_after).then_some(still)
+    }
+}
+
+impl LaneHealth {
+    /// Everything below `next_offset` is settled.
+    pub fn settled(&self, next_offset: i64) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.lane.next_offset.store(next_offset, Ordering::Relaxed);
+        self.lane.settled_at_ms.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.lane.moved_ms.store(self.health.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether the lane holds or could read records that are not settled.
+    pub fn waiting(&self, has_records: bool) {
+        if has_records != self.lane.waiting.swap(has_records, Ordering::Relaxed) && has_records {
+            self.lane.moved_ms.store(self.health.now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// Records between the settled position and the end of the partition.
+    pub fn lag(&self, records: i64) {
+        self.lane.lag.store(records, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LaneHealth {
+    fn drop(&mut self) {
+        self.health.lock().lanes.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> TopicPartition {
+        TopicPartition { topic: "orders".into(), partition: 2 }
+    }
+
+    #[test]
+    fn a_partition_stalls_only_with_records_waiting() {
+        let health = Health::new(Duration::from_secs(60));
+        health.phase(Phase::Running);
+        let lane = health.lane_started("orders", &source());
+        assert_eq!(health.reasons_at(3_600_000), Vec::<String>::new());
+        lane.waiting(true);
+        assert_eq!(health.reasons_at(59_000), Vec::<String>::new());
+        assert_eq!(health.reasons_at(61_500), ["partition 2 of orders has records waiting and settled none for 61 s"]);
+        lane.waiting(false);
+        assert_eq!(health.reasons_at(61_500), Vec::<String>::new());
+        lane.waiting(true);
+        drop(lane);
+        assert_eq!(health.reasons_at(3_600_000), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_reason_is_told() {
+        let health = Health::new(Duration::from_secs(60));
+        assert_eq!(health.reasons(), ["starting: not yet a member of the consumer group"]);
+        health.phase(Phase::Stopping);
+        health.route_halted("orders", "too many dead letters");
+        health.sink_state("redis", false, "connection refused");
+        health.sink_state("mongodb", true, "");
+        assert_eq!(health.reasons(), ["stopping", "route orders is halted: too many dead letters", "sink redis is away: connection refused"]);
+        health.route_resumed("orders");
+        health.sink_state("redis", true, "");
+        health.phase(Phase::Running);
+        assert_eq!(health.reasons(), Vec::<String>::new());
+    }
+}

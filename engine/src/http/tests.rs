@@ -1,0 +1,86 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::health::Phase;
+use super::*;
+use crate::source::TopicPartition;
+
+struct Server {
+    address: SocketAddr,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<Result<(), Error>>,
+}
+
+async fn start() -> Server {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (health, metrics) = (Health::new(Duration::from_secs(60)), Arc::new(Metrics::new().unwrap()));
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let shutdown = async { stopped.await.unwrap_or_default() };
+    let task = tokio::spawn(serve(listener, Arc::clone(&metrics), Arc::clone(&health), shutdown));
+    Server { address, health, metrics, stop, task }
+}
+
+/// Status line and body.
+async fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn every_endpoint_answers() {
+    let server = start().await;
+    let (address, health) = (server.address, &server.health);
+    assert_eq!(request(address, "GET", "/live").await, (200, "live\n".to_owned()));
+    assert_eq!(request(address, "GET", "/ready").await.0, 503);
+
+    health.phase(Phase::Running);
+    health.route("orders", "shop.orders", "ecommerce.orders");
+    health.sink_state("redis", true, "");
+    let lane = health.lane_started("orders", &TopicPartition { topic: "shop.orders".into(), partition: 1 });
+    lane.settled(42);
+    server.metrics.route("orders").applied.inc_by(7);
+    assert_eq!(request(address, "GET", "/ready").await, (200, r#"{"ready":true,"reasons":[]}"#.to_owned()));
+
+    let (code, body) = request(address, "GET", "/metrics").await;
+    assert!(code == 200 && body.contains(r#"streamsync_records_total{outcome="applied",route="orders"} 7"#), "{body}");
+    let status: serde_json::Value = serde_json::from_str(&request(address, "GET", "/status").await.1).unwrap();
+    assert_eq!(status.pointer("/partitions/0/next_offset"), Some(&42.into()));
+    assert_eq!(status.pointer("/routes/0/applied"), Some(&7.into()));
+    assert_eq!(status.pointer("/sinks/0/up"), Some(&true.into()));
+    let (code, page) = request(address, "GET", "/").await;
+    assert!(code == 200 && page.starts_with("<!doctype html>"));
+
+    health.route_halted("orders", "why");
+    let (code, body) = request(address, "GET", "/ready").await;
+    assert_eq!((code, body.as_str()), (503, r#"{"ready":false,"reasons":["route orders is halted: why"]}"#));
+    assert_eq!(request(address, "POST", "/ready").await.0, 405);
+    assert_eq!(request(address, "GET", "/nowhere").await.0, 404);
+
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.task).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_silent_client() {
+    let server = start().await;
+    let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    silent.write_all(b"GET /live HTTP/1.1\r\n").await.unwrap();
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.task).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_address_in_use_names_the_setting() {
+    let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = first.local_addr().unwrap();
+    let message = bind(address).await.unwrap_err().to_string();
+    assert!(message.contains(&format!("http.listen = \"{address}\"")) && message.contains("choose another address"), "{message}");
+}

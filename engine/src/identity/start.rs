@@ -1,0 +1,260 @@
+//! The generation and the first offset of a partition, from all that is known of it.
+
+use crate::fence::Generation;
+use crate::sink::{TopicIdentity, Watermark};
+use crate::source::cluster::{TopicFacts, UNKNOWN_ID};
+use crate::source::{CommittedPartition, TopicPartition};
+
+/// All that is known of a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// The partition, the group's commit, and what the log holds.
+    pub partition: &'a CommittedPartition,
+    /// Every stored identity of the topic: the control topic's and the sinks'.
+    pub stored: &'a [TopicIdentity],
+    /// What Kafka says of the topic now.
+    pub current: &'a TopicFacts,
+    /// The partition's watermark in each sink that its route writes to, with the sink's name. Empty for a topic that is passed over.
+    pub watermarks: &'a [(String, Option<Watermark>)],
+    /// A log that begins above offset 0 counts as complete.
+    pub accept_truncated_log: bool,
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: i64,
+    /// The consumer group, for remedies.
+    pub group: &'a str,
+    /// The control topic, for remedies.
+    pub control_topic: &'a str,
+}
+
+/// Where a partition starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The upper part of its fences.
+    pub generation: Generation,
+    /// The first offset that is read.
+    pub offset: i64,
+    /// The group has no commit: commit `offset` at once, so that this partition is never taken for a new one again.
+    pub record_beginning: bool,
+    /// The topic's identity. Wherever another one, or none, is stored, store it before anything is committed or written.
+    pub identity: TopicIdentity,
+}
+
+/// Why a partition must not start, and what the operator can do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{source_partition}: {what}. {remedy}")]
+pub struct Halt {
+    /// Which.
+    pub source_partition: TopicPartition,
+    /// The kind.
+    pub reason: Reason,
+    /// What was found.
+    pub what: String,
+    /// What helps.
+    pub remedy: String,
+}
+
+/// The kinds of [`Halt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Another cluster, another life of the topic, or other partitions.
+    IdentityChanged,
+    /// Progress without an identity, or of a generation that no identity has.
+    IdentityLost,
+    /// The log's beginning is gone, and something needs it.
+    LogTruncated,
+    /// The position is before the log's beginning.
+    OffsetLost,
+    /// The position is behind the log's end.
+    BeyondEnd,
+    /// A compacted log may have dropped the null records of deleted rows.
+    TombstonesExpired,
+}
+
+/// Says where a partition starts.
+///
+/// A partition is new where there is neither a commit, nor an identity, nor a watermark: it starts at its log's beginning. Otherwise it
+/// resumes at the smallest of the commit and the sinks' watermarks; a sink without one of this generation (a new one, or one that was
+/// flushed) needs the log from its beginning. Fences make reading again harmless; what is missing from the log halts.
+pub fn resolve(known: &Known<'_>) -> Result<Start, Halt> {
+    let stored = known.stored.iter().max_by_key(|identity| identity.generation);
+    let generation = generation(known, stored)?;
+    let offset = offset(known, generation)?;
+    let facts = known.current;
+    let identity = TopicIdentity {
+        cluster_id: told(&facts.cluster_id, stored.map(|s| &s.cluster_id)),
+        topic_id: told(&facts.topic_id, stored.map(|s| &s.topic_id)),
+        partitions: facts.partitions,
+        generation: generation.number(),
+    };
+    Ok(Start { generation, offset, record_beginning: known.partition.committed.is_none(), identity })
+}
+
+/// What Kafka does not tell now stays as it was stored.
+fn told(current: &str, stored: Option<&String>) -> String {
+    if current == UNKNOWN_ID { stored.map_or(current, String::as_str).to_owned() } else { current.to_owned() }
+}
+
+fn generation(known: &Known<'_>, stored: Option<&TopicIdentity>) -> Result<Generation, Halt> {
+    let watermark = known.watermarks.iter().filter_map(|(sink, watermark)| Some((sink, (*watermark)?))).max_by_key(|(_, w)| w.generation);
+    let Some(stored) = stored else {
+        let progress = match (known.partition.committed, watermark) {
+            (None, None) => return Ok(Generation::FIRST),
+            (Some(offset), _) => format!("group {} has committed offset {offset}", known.group),
+            (None, Some((sink, watermark))) => format!("sink {sink} has watermark {}", watermark.next_offset),
+        };
+        let what = format!(
+            "{progress}, but neither the control topic nor a sink knows the topic's identity: another program may have used the group, or the record was lost"
+        );
+        let number = watermark.map_or(Generation::FIRST, |(_, w)| w.generation);
+        return Err(halt(
+            known,
+            Reason::IdentityLost,
+            what,
+            format!("If this is the topic that was read before: {}", write_record(known, number)),
+        ));
+    };
+    if let Some(what) = changed(stored, known.current) {
+        return Err(halt(known, Reason::IdentityChanged, what, next_generation(known, stored.generation)));
+    }
+    let Some(generation) = Generation::new(stored.generation) else {
+        let what = format!("the stored identity has generation {}, which no topic has", stored.generation);
+        return Err(halt(known, Reason::IdentityLost, what, write_record(known, Generation::FIRST)));
+    };
+    match watermark {
+        Some((sink, watermark)) if watermark.generation > generation => {
+            let (later, earlier) = (watermark.generation.number(), generation.number());
+            let what = format!(
+                "sink {sink} has a watermark of generation {later}, but the latest identity that is stored has generation {earlier}"
+            );
+            Err(halt(
+                known,
+                Reason::IdentityLost,
+                what,
+                format!("If the topic is in its generation {later}: {}", write_record(known, watermark.generation)),
+            ))
+        }
+        _ => Ok(generation),
+    }
+}
+
+/// What differs between the stored identity and the topic; an id that Kafka did not tell is no difference.
+fn changed(stored: &TopicIdentity, current: &TopicFacts) -> Option<String> {
+    let differs = |a: &str, b: &str| a != b && a != UNKNOWN_ID && b != UNKNOWN_ID;
+    if differs(&stored.cluster_id, &current.cluster_id) {
+        return Some(format!("the topic was on cluster {} and is now on cluster {}", stored.cluster_id, current.cluster_id));
+    }
+    if differs(&stored.topic_id, &current.topic_id) {
+        return Some(format!("the topic was deleted and created again: its id was {} and is now {}", stored.topic_id, current.topic_id));
+    }
+    if stored.partitions != current.partitions {
+        let (before, now) = (stored.partitions, current.partitions);
+        return Some(format!("the topic had {before} partitions and now has {now}: its keys are spread in another way"));
+    }
+    None
+}
+
+fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {
+    let CommittedPartition { committed, low, high, .. } = *known.partition;
+    let mut smallest = committed.map(|offset| (offset, format!("the offset committed by group {}", known.group)));
+    let mut take = |offset: i64, whose: String| {
+        if smallest.as_ref().is_none_or(|(so_far, _)| offset < *so_far) {
+            smallest = Some((offset, whose));
+        }
+    };
+    for (sink, watermark) in known.watermarks {
+        match watermark.filter(|w| w.generation == generation) {
+            Some(watermark) => {
+                check_tombstones(known, sink, watermark)?;
+                take(watermark.next_offset, format!("the watermark of sink {sink}"));
+            }
+            None => {
+                take(beginning(known, &format!("sink {sink} has no watermark of this topic: it is new, or it was emptied"))?, sink.clone())
+            }
+        }
+    }
+    let Some((offset, whose)) = smallest else { return beginning(known, "nothing of the topic was read before") };
+    if offset < low {
+        let what = format!("{whose} is {offset}, but the log begins at {low}: records {offset} to {} are gone unread", low - 1);
+        return Err(halt(known, Reason::OffsetLost, what, rebuild(known, generation)));
+    }
+    if offset > high {
+        let what = format!("{whose} is {offset}, but the log ends at {high}: the topic lost records, or it is another one");
+        return Err(halt(known, Reason::BeyondEnd, what, rebuild(known, generation)));
+    }
+    Ok(offset)
+}
+
+/// The log's beginning, where the log from there on is complete.
+fn beginning(known: &Known<'_>, why: &str) -> Result<i64, Halt> {
+    let low = known.partition.low;
+    if low == 0 || known.accept_truncated_log || !known.current.cleanup_policy.delete {
+        return Ok(low);
+    }
+    let what = format!("{why}, and the log begins at offset {low}: what stood before is gone");
+    let remedy = "Take a new snapshot with Debezium and set kafka.accept_truncated_log = true, or set it alone if the log still has every row; \
+                  for later, give the topic retention.ms=-1 or cleanup.policy=compact";
+    Err(halt(known, Reason::LogTruncated, what, remedy.to_owned()))
+}
+
+/// A compacted log keeps a deleted row's null record for a while only: who comes later never learns of the deletion.
+fn check_tombstones(known: &Known<'_>, sink: &str, watermark: Watermark) -> Result<(), Halt> {
+    let policy = known.current.cleanup_policy;
+    let Some(kept_ms) = known.current.delete_retention_ms.filter(|_| policy.compact) else { return Ok(()) };
+    let age_ms = known.now_ms.saturating_sub(watermark.written_at_ms);
+    if watermark.next_offset >= known.partition.high || age_ms <= kept_ms {
+        return Ok(());
+    }
+    let what = format!(
+        "the watermark of sink {sink} is {} hours old, but the compacted topic keeps null records for {} hours only: deletions may be missing",
+        age_ms / 3_600_000,
+        kept_ms / 3_600_000
+    );
+    Err(halt(known, Reason::TombstonesExpired, what, rebuild(known, watermark.generation)))
+}
+
+fn halt(known: &Known<'_>, reason: Reason, what: String, remedy: String) -> Halt {
+    Halt { source_partition: known.partition.source.clone(), reason, what, remedy }
+}
+
+/// The line that, written to the control topic, makes the topic as it is now the given generation.
+fn write_record(known: &Known<'_>, generation: Generation) -> String {
+    let facts = known.current;
+    let identity = TopicIdentity {
+        cluster_id: facts.cluster_id.clone(),
+        topic_id: facts.topic_id.clone(),
+        partitions: facts.partitions,
+        generation: generation.number(),
+    };
+    // Text and numbers alone: serialising them can't fail.
+    let value = serde_json::to_string(&identity).unwrap_or_default();
+    format!(
+        "stop all workers, write the line `{}|{value}` with kafka-console-producer.sh --topic {} --property parse.key=true --property key.separator='|', and start them again",
+        super::control_key(&known.partition.source.topic),
+        known.control_topic
+    )
+}
+
+fn next_generation(known: &Known<'_>, stored: u16) -> String {
+    match Generation::new(stored).and_then(Generation::next) {
+        Some(next) => {
+            let topic = &known.partition.source.topic;
+            format!(
+                "If this is meant, begin the next generation: {}; before starting, forget the old offsets with kafka-consumer-groups.sh --delete-offsets --group {} --topic {topic}",
+                write_record(known, next),
+                known.group
+            )
+        }
+        None => "All generations are used: begin with empty stores, another control topic and another group".to_owned(),
+    }
+}
+
+/// What helps where the log no longer has what is needed.
+fn rebuild(known: &Known<'_>, generation: Generation) -> String {
+    let next = next_generation(known, generation.number());
+    format!(
+        "Take a new snapshot of the table with Debezium, so that the log has every row again; rows that were deleted meanwhile stay in the stores unless these are emptied. {next}. Where the log begins above offset 0, set kafka.accept_truncated_log = true as well"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use super::*;
+use crate::source::cluster::CleanupPolicy;
+
+const NOW: i64 = 1_000_000_000_000;
+const DAY: i64 = 86_400_000;
+const COMPACT: CleanupPolicy = CleanupPolicy { compact: true, delete: false };
+const BOTH: CleanupPolicy = CleanupPolicy { compact: true, delete: true };
+
+#[derive(Clone)]
+struct Case {
+    committed: Option<i64>,
+    low: i64,
+    high: i64,
+    stored: Vec<TopicIdentity>,
+    policy: CleanupPolicy,
+    watermarks: Vec<Option<(u16, i64, i64)>>,
+    accept: bool,
+    topic_id: &'static str,
+    partitions: i32,
+}
+
+/// A partition that was read before, by two sinks, up to offset 500.
+fn known() -> Case {
+    Case {
+        committed: Some(500),
+        low: 0,
+        high: 1000,
+        stored: vec![identity(1)],
+        policy: CleanupPolicy::DELETE,
+        watermarks: vec![Some((1, 500, NOW)), Some((1, 500, NOW))],
+        accept: false,
+        topic_id: "t1",
+        partitions: 4,
+    }
+}
+
+/// A partition that nobody has seen.
+fn new() -> Case {
+    Case { committed: None, stored: Vec::new(), watermarks: vec![None, None], ..known() }
+}
+
+fn identity(generation: u16) -> TopicIdentity {
+    TopicIdentity { cluster_id: "c1".into(), topic_id: "t1".into(), partitions: 4, generation }
+}
+
+fn run(case: &Case) -> Result<Start, Halt> {
+    let partition =
+        CommittedPartition { source: TopicPartition::new("shop.orders", 2), committed: case.committed, low: case.low, high: case.high };
+    let current = TopicFacts {
+        cluster_id: "c1".into(),
+        topic_id: case.topic_id.into(),
+        partitions: case.partitions,
+        cleanup_policy: case.policy,
+        delete_retention_ms: Some(DAY),
+    };
+    let watermark = |(generation, next_offset, written_at_ms)| Watermark {
+        generation: Generation::new(generation).unwrap(),
+        next_offset,
+        written_at_ms,
+    };
+    let watermarks: Vec<_> =
+        case.watermarks.iter().zip(["redis", "mongodb"]).map(|(w, sink)| (sink.to_owned(), w.map(watermark))).collect();
+    resolve(&Known {
+        partition: &partition,
+        stored: &case.stored,
+        current: &current,
+        watermarks: &watermarks,
+        accept_truncated_log: case.accept,
+        now_ms: NOW,
+        group: "sync",
+        control_topic: "streamsync.control",
+    })
+}
+
+/// Checks generation, offset, and whether the beginning is committed at once.
+fn starts(case: Case, expected: (u16, i64, bool)) {
+    let start = run(&case).expect("starts");
+    assert_eq!((start.generation.number(), start.offset, start.record_beginning), expected);
+    assert_eq!(start.identity.generation, expected.0);
+}
+
+fn halts(case: Case, reason: Reason, mentions: &[&str]) {
+    let halt = run(&case).expect_err("halts");
+    assert_eq!(halt.reason, reason, "{halt}");
+    for text in mentions {
+        assert!(halt.to_string().contains(text), "{text:?} is missing in: {halt}");
+    }
+}
+
+#[test]
+fn a_new_partition_starts_at_its_beginning() {
+    starts(new(), (1, 0, true));
+    starts(Case { high: 0, ..new() }, (1, 0, true));
+    starts(Case { low: 7, policy: COMPACT, ..new() }, (1, 7, true));
+    starts(Case { low: 7, accept: true, ..new() }, (1, 7, true));
+    starts(Case { watermarks: Vec::new(), ..new() }, (1, 0, true));
+    halts(Case { low: 7, ..new() }, Reason::LogTruncated, &["shop.orders/2", "offset 7", "accept_truncated_log"]);
+    halts(Case { low: 7, policy: BOTH, ..new() }, Reason::LogTruncated, &["offset 7"]);
+}
+
+#[test]
+fn a_known_partition_resumes_at_the_smallest_position() {
+    starts(known(), (1, 500, false));
+    starts(Case { watermarks: vec![Some((1, 400, NOW)), Some((1, 600, NOW))], ..known() }, (1, 400, false));
+    starts(Case { committed: Some(300), ..known() }, (1, 300, false));
+    starts(Case { committed: None, ..known() }, (1, 500, true));
+    starts(Case { watermarks: Vec::new(), ..known() }, (1, 500, false));
+    starts(Case { committed: Some(1000), watermarks: Vec::new(), ..known() }, (1, 1000, false));
+}
+
+#[test]
+fn a_sink_without_watermark_is_filled_from_the_beginning() {
+    let emptied = || vec![None, Some((1, 500, NOW))];
+    starts(Case { watermarks: emptied(), ..known() }, (1, 0, false));
+    starts(Case { watermarks: emptied(), low: 50, accept: true, ..known() }, (1, 50, false));
+    starts(Case { watermarks: emptied(), low: 50, policy: COMPACT, ..known() }, (1, 50, false));
+    halts(Case { watermarks: emptied(), low: 50, ..known() }, Reason::LogTruncated, &["redis", "offset 50"]);
+    // Another worker stored the topic's identity before this partition was ever read.
+    starts(Case { committed: None, watermarks: vec![None, None], ..known() }, (1, 0, true));
+}
+
+#[test]
+fn the_highest_generation_wins_and_earlier_progress_does_not_count() {
+    let third = || vec![identity(1), identity(3), identity(2)];
+    let watermarks = || vec![Some((3, 20, NOW)), Some((3, 30, NOW))];
+    starts(Case { stored: third(), watermarks: watermarks(), ..known() }, (3, 20, false));
+    starts(Case { stored: third(), committed: None, ..known() }, (3, 0, true));
+    halts(Case { watermarks: watermarks(), ..known() }, Reason::IdentityLost, &["generation 3", "streamsync.control"]);
+}
+
+#[test]
+fn a_gap_halts() {
+    halts(Case { low: 501, ..known() }, Reason::OffsetLost, &["500", "begins at 501", "snapshot"]);
+    halts(Case { low: 501, accept: true, ..known() }, Reason::OffsetLost, &["500 to 500"]);
+    halts(
+        Case { low: 450, watermarks: vec![Some((1, 400, NOW)), Some((1, 500, NOW))], ..known() },
+        Reason::OffsetLost,
+        &["redis", "400 to 449"],
+    );
+    halts(Case { high: 499, ..known() }, Reason::BeyondEnd, &["ends at 499"]);
+}
+
+#[test]
+fn another_identity_halts() {
+    halts(
+        Case { topic_id: "t2", ..known() },
+        Reason::IdentityChanged,
+        &["t1", "t2", "\"generation\":2", "identity/shop.orders|", "--delete-offsets --group sync"],
+    );
+    halts(Case { partitions: 6, ..known() }, Reason::IdentityChanged, &["4 partitions", "now has 6"]);
+    halts(Case { stored: Vec::new(), ..known() }, Reason::IdentityLost, &["committed offset 500"]);
+    halts(Case { stored: Vec::new(), committed: None, ..known() }, Reason::IdentityLost, &["watermark 500", "\"generation\":1"]);
+    halts(Case { stored: vec![identity(0)], ..known() }, Reason::IdentityLost, &["generation 0"]);
+}
+
+#[test]
+fn an_id_that_is_not_told_is_not_compared_and_not_forgotten() {
+    let start = run(&Case { topic_id: UNKNOWN_ID, ..known() }).unwrap();
+    assert_eq!(start.identity, identity(1));
+    let unknown = TopicIdentity { topic_id: UNKNOWN_ID.into(), ..identity(1) };
+    assert_eq!(run(&Case { stored: vec![unknown], ..known() }).unwrap().identity, identity(1));
+}
+
+#[test]
+fn an_old_watermark_on_a_compacted_topic_halts() {
+    let old = |offset| vec![Some((1, offset, NOW - 2 * DAY)), Some((1, 1000, NOW))];
+    halts(Case { watermarks: old(500), policy: COMPACT, ..known() }, Reason::TombstonesExpired, &["redis", "48 hours", "24 hours"]);
+    starts(Case { watermarks: old(500), ..known() }, (1, 500, false));
+    // Nothing came after it.
+    starts(Case { watermarks: old(1000), committed: Some(1000), policy: COMPACT, ..known() }, (1, 1000, false));
+}

@@ -1,0 +1,103 @@
+//! Stores how far a lane has come: a watermark in each sink, then the group's offset.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{End, Order, SettledBatch, Shared, abandoned};
+use crate::metrics::RouteMetrics;
+use crate::sink::Watermark;
+use crate::source::TopicPartition;
+
+/// Commits what is settled until the settling task ends; then once more, and ends itself.
+pub(super) async fn commit_all(
+    shared: Arc<Shared>,
+    source: TopicPartition,
+    metrics: RouteMetrics,
+    mut settled: watch::Receiver<Option<SettledBatch>>,
+    mut orders: watch::Receiver<Order>,
+) -> End {
+    let interval = shared.settings.kafka.commit_interval;
+    let mut committed = None;
+    let mut next_commit = Instant::now();
+    loop {
+        let more = tokio::select! {
+            biased;
+            () = abandoned(&mut orders) => return End::Stopped,
+            changed = settled.changed() => changed.is_ok(),
+        };
+        if more {
+            // Commits keep a distance, so that a busy partition does not make one for every batch. The end comes at once.
+            tokio::select! {
+                biased;
+                () = abandoned(&mut orders) => return End::Stopped,
+                () = settler_gone(&mut settled) => {}
+                () = tokio::time::sleep_until(next_commit) => {}
+            }
+        }
+        let position = *settled.borrow_and_update();
+        if let Some(batch) = position
+            && committed != Some(batch.next_offset)
+        {
+            let stored = tokio::select! {
+                biased;
+                () = abandoned(&mut orders) => return End::Stopped,
+                stored = store(&shared, &source, &metrics, batch) => stored,
+            };
+            match stored {
+                Stored::Committed => committed = Some(batch.next_offset),
+                Stored::Again => settled.mark_changed(),
+                Stored::Lost => return End::Stopped,
+            }
+            next_commit = Instant::now() + interval;
+        }
+        if !more {
+            return End::Stopped;
+        }
+    }
+}
+
+enum Stored {
+    Committed,
+    Again,
+    Lost,
+}
+
+/// A watermark that could not be stored is older than it might be, which costs a replay and nothing else.
+async fn store(shared: &Shared, source: &TopicPartition, metrics: &RouteMetrics, batch: SettledBatch) -> Stored {
+    let group = &shared.settings.kafka.group;
+    let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: now_ms() };
+    for sink in &shared.sinks {
+        if let Err(error) = sink.store_watermark(group, source, watermark).await {
+            tracing::debug!(sink = sink.name(), error = %error, "watermark not stored");
+        }
+    }
+    let start = Instant::now();
+    let result = shared.commits.commit(source, batch.next_offset).await;
+    metrics.committed(result.is_ok(), start.elapsed());
+    match result {
+        Ok(()) => {
+            tracing::debug!(topic = %source.topic, partition = source.partition, offset = batch.next_offset, "committed");
+            Stored::Committed
+        }
+        Err(error @ crate::commit::Error::Lost { .. }) => {
+            tracing::info!(error = %error, "commit refused");
+            Stored::Lost
+        }
+        Err(error @ crate::commit::Error::Away { .. }) => {
+            tracing::warn!(error = %error, "commit is delayed");
+            Stored::Again
+        }
+    }
+}
+
+async fn settler_gone(settled: &mut watch::Receiver<Option<SettledBatch>>) {
+    while settled.changed().await.is_ok() {}
+}
+
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,266 @@
+//! Gives every record of a plan its one outcome: writes, retries, dead letters.
+
+mod backoff;
+mod budget;
+mod outcome;
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::progress::now_ms;
+use super::{SettledBatch, Shared};
+use crate::config::OnTruncate;
+use crate::config::RouteSettings;
+use crate::dead_letter::DeadLetter;
+use crate::disposition::{self, Disposition};
+use crate::fence::{Fence, Generation};
+use crate::metrics::RouteMetrics;
+use crate::plan::{Fault, RecordFault, SinkWrites, WritePlan};
+use crate::sink::{Error, Sink, WriteOutcome};
+use crate::source::{RecordBatch, TopicPartition};
+
+pub(super) use backoff::Backoff;
+pub use budget::Budget;
+use outcome::Outcomes;
+
+/// Writes one lane's plans.
+pub(super) struct Settler {
+    pub(super) shared: Arc<Shared>,
+    pub(super) source: TopicPartition,
+    pub(super) generation: Generation,
+    pub(super) route: Option<Arc<RouteSettings>>,
+    pub(super) module: String,
+    pub(super) metrics: RouteMetrics,
+    pub(super) budget: Arc<Budget>,
+}
+
+/// What became of a sink's part of a plan.
+struct Written {
+    /// A record and what one of its writes did.
+    outcomes: Vec<(u32, WriteOutcome)>,
+    /// Records that the sink will never take.
+    faults: Vec<RecordFault>,
+}
+
+impl Settler {
+    /// Returns when every record has its outcome; the error is what halts the lane.
+    pub(super) async fn settle(&mut self, plan: WritePlan) -> Result<SettledBatch, String> {
+        let WritePlan { records, planned, changed_at, sinks, mut faults, truncate } = plan;
+        self.halt_at_fault(&records, &faults)?;
+        if truncate.is_some() && self.route.as_ref().is_some_and(|r| r.on_truncate == OnTruncate::Halt) {
+            return Err(self.truncate_advice(&records, truncate));
+        }
+        self.await_poll().await;
+        let mut outcomes = Outcomes::new(&planned);
+        for written in join_all(sinks.into_iter().map(|writes| self.write(writes))).await {
+            let written = written?;
+            outcomes.written(&written.outcomes);
+            faults.extend(written.faults);
+        }
+        if let Some(record) = truncate {
+            self.clear(&records, record).await?;
+            outcomes.applied(record);
+        }
+        self.give_up(&records, faults, &mut outcomes).await?;
+        let Some(next_offset) = records.next_offset() else { return Err("a batch without records was planned".to_owned()) };
+        self.report(&records, &changed_at, &outcomes, next_offset);
+        Ok(SettledBatch { next_offset, generation: self.generation })
+    }
+
+    fn halt_at_fault(&self, records: &RecordBatch, faults: &[RecordFault]) -> Result<(), String> {
+        let halting = faults.iter().find(|f| disposition::of_fault(&f.fault) == Disposition::Halt);
+        match halting {
+            Some(fault) => Err(format!("{}: {}", self.place(records, fault.record), fault.fault)),
+            None => Ok(()),
+        }
+    }
+
+    fn place(&self, records: &RecordBatch, record: u32) -> String {
+        let offset = records.records.get(record as usize).map_or(-1, |r| r.offset);
+        format!("{} partition {} offset {offset}", self.source.topic, self.source.partition)
+    }
+
+    fn truncate_advice(&self, records: &RecordBatch, truncate: Option<u32>) -> String {
+        let place = self.place(records, truncate.unwrap_or_default());
+        format!(
+            "{place}: the table was truncated, and its documents would outlive their rows; set on_truncate = \"clear\" on the route \
+             (its topic must have one partition) and start again"
+        )
+    }
+
+    /// A worker that has not polled for `max.poll.interval.ms` may have lost its partitions: it sends nothing until it polls again.
+    async fn await_poll(&self) {
+        let limit = self.shared.settings.kafka.max_poll_interval;
+        let mut told = false;
+        while (self.shared.poll_age)() >= limit {
+            if !told {
+                tracing::warn!(topic = %self.source.topic, partition = self.source.partition, "the consumer has not polled in time; nothing is written");
+                told = true;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Sends a sink's writes until each has an answer that stays. Only what failed is sent again.
+    async fn write(&self, mut writes: SinkWrites) -> Result<Written, String> {
+        let mut written = Written { outcomes: Vec::with_capacity(writes.writes.len()), faults: Vec::new() };
+        let Some(sink) = self.shared.sinks.get(writes.sink) else { return Err(format!("the plan names sink {}, which is not configured", writes.sink)) };
+        let mut backoff = Backoff::new(&self.shared.settings.retry);
+        while !writes.writes.is_empty() {
+            let start = std::time::Instant::now();
+            let results = sink.write(&writes).await;
+            self.shared.metrics.wrote(sink.name(), start.elapsed());
+            let again = self.sort(sink.as_ref(), &writes, results, &mut written)?;
+            let Some(away) = again.away else {
+                self.shared.health.sink_state(sink.name(), true, "");
+                break;
+            };
+            self.shared.health.sink_state(sink.name(), false, &away);
+            self.shared.metrics.retried(sink.name(), again.writes.len());
+            tracing::warn!(sink = sink.name(), route = self.route_name(), writes = again.writes.len(), error = %away, "writing is delayed");
+            writes.writes = again.writes;
+            backoff.wait().await;
+            self.await_poll().await;
+        }
+        Ok(written)
+    }
+
+    fn sort(&self, sink: &dyn Sink, writes: &SinkWrites, results: Vec<Result<WriteOutcome, Error>>, written: &mut Written) -> Result<Again, String> {
+        let mut again = Again { writes: Vec::new(), away: None };
+        if results.len() != writes.writes.len() {
+            return Err(format!("{} answered {} of {} writes: a defect in the engine", sink.name(), results.len(), writes.writes.len()));
+        }
+        for (write, result) in writes.writes.iter().zip(results) {
+            match result {
+                Ok(outcome) => {
+                    self.shared.metrics.fenced(sink.name(), outcome);
+                    if outcome == WriteOutcome::Conflict {
+                        tracing::warn!(
+                            sink = sink.name(),
+                            route = self.route_name(),
+                            offset = write.fence.offset(),
+                            "equal version, other content: the transform is not deterministic"
+                        );
+                    }
+                    written.outcomes.push((write.record, outcome));
+                }
+                Err(error) => match disposition::of_sink(&error) {
+                    Disposition::Retry => {
+                        again.away.get_or_insert_with(|| error.to_string());
+                        again.writes.push(write.clone());
+                    }
+                    Disposition::DeadLetter => {
+                        self.shared.metrics.refused(sink.name());
+                        written.faults.push(RecordFault { record: write.record, fault: Fault::Sink(error) });
+                    }
+                    Disposition::Halt => {
+                        self.shared.health.sink_state(sink.name(), false, &error.to_string());
+                        return Err(error.to_string());
+                    }
+                },
+            }
+        }
+        Ok(again)
+    }
+
+    /// Clears every target of the route, as the truncate did to the table.
+    async fn clear(&self, records: &RecordBatch, record: u32) -> Result<(), String> {
+        let Some(route) = &self.route else { return Ok(()) };
+        let offset = records.records.get(record as usize).map_or(-1, |r| r.offset);
+        let Some(fence) = Fence::new(self.generation, offset) else { return Err(format!("{} has no fence", self.place(records, record))) };
+        for target in &route.targets {
+            let Some(sink) = self.shared.sinks.get(target.sink) else { continue };
+            let mut backoff = Backoff::new(&self.shared.settings.retry);
+            while let Err(error) = sink.clear(target, fence, self.source.partition).await {
+                match disposition::of_sink(&error) {
+                    Disposition::Retry => {
+                        tracing::warn!(sink = sink.name(), error = %error, "clearing is delayed");
+                        backoff.wait().await;
+                    }
+                    Disposition::DeadLetter | Disposition::Halt => return Err(error.to_string()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the faulty records to the dead-letter topic, one letter each, within the route's budget.
+    async fn give_up(&mut self, records: &RecordBatch, mut faults: Vec<RecordFault>, outcomes: &mut Outcomes) -> Result<(), String> {
+        if faults.is_empty() {
+            return Ok(());
+        }
+        faults.sort_by_key(|f| f.record);
+        faults.dedup_by_key(|f| f.record);
+        if let Err(limit) = self.budget.take(faults.len()) {
+            return Err(format!(
+                "{}: more than {limit} records a minute would be dead-lettered, the last because {}; mend the transform or the route, or raise \
+                 dead_letters.max_per_minute",
+                self.place(records, faults.last().map_or(0, |f| f.record)),
+                faults.last().map(|f| f.fault.to_string()).unwrap_or_default()
+            ));
+        }
+        let letters: Vec<DeadLetter> = faults.iter().map(|f| self.letter(records, f)).collect();
+        let mut backoff = Backoff::new(&self.shared.settings.retry);
+        while let Err(error) = self.shared.dead_letters.send(records, &letters).await {
+            match disposition::of_dead_letter(&error) {
+                Disposition::Retry => {
+                    tracing::warn!(error = %error, "dead letters are delayed");
+                    backoff.wait().await;
+                }
+                Disposition::DeadLetter | Disposition::Halt => return Err(error.to_string()),
+            }
+        }
+        for letter in &letters {
+            outcomes.dead_lettered(letter.record);
+            self.metrics.dead_letter(&letter.stage, &letter.code);
+            tracing::warn!(
+                route = letter.route,
+                stage = letter.stage,
+                code = letter.code,
+                place = self.place(records, letter.record),
+                error = letter.message,
+                "dead-lettered"
+            );
+        }
+        Ok(())
+    }
+
+    fn letter(&self, records: &RecordBatch, fault: &RecordFault) -> DeadLetter {
+        let (stage, code) = disposition::label(&fault.fault);
+        let offset = records.records.get(fault.record as usize).map_or(-1, |r| r.offset);
+        DeadLetter {
+            record: fault.record,
+            route: self.route_name().to_owned(),
+            stage: stage.to_owned(),
+            code: code.into_owned(),
+            message: fault.fault.to_string(),
+            module: self.module.clone(),
+            fence: Fence::new(self.generation, offset).map_or(0, Fence::number),
+        }
+    }
+
+    fn route_name(&self) -> &str {
+        self.route.as_ref().map_or("", |r| &r.name)
+    }
+
+    fn report(&self, records: &RecordBatch, changed_at: &[Option<(i64, bool)>], outcomes: &Outcomes, next_offset: i64) {
+        let now = now_ms();
+        self.metrics.settled(&outcomes.counts());
+        for (record, changed) in records.records.iter().zip(changed_at) {
+            if let Some((changed_us, false)) = changed {
+                self.metrics.latency_from_source(now - changed_us / 1000);
+            }
+            if let Some(timestamp_ms) = record.timestamp_ms {
+                self.metrics.latency_from_kafka(now - timestamp_ms);
+            }
+        }
+        self.shared.health.lane_settled(&self.source, next_offset);
+    }
+}
+
+/// What must be sent again, and why.
+struct Again {
+    writes: Vec<crate::plan::FencedWrite>,
+    away: Option<String>,
+}

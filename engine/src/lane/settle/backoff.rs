@@ -1,0 +1,57 @@
+//! Waits between attempts: exponential, bounded, with jitter so that many workers don't knock at the same moment.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use crate::config::RetrySettings;
+
+/// The waits of one series of attempts.
+pub(in crate::lane) struct Backoff {
+    settings: RetrySettings,
+    attempt: u32,
+    jitter: RandomState,
+}
+
+impl Backoff {
+    pub(in crate::lane) fn new(settings: &RetrySettings) -> Self {
+        Self { settings: settings.clone(), attempt: 0, jitter: RandomState::new() }
+    }
+
+    /// The next attempt is the first of a new series.
+    pub(in crate::lane) fn reset(&mut self) {
+        self.attempt = 0;
+    }
+
+    /// Waits before the next attempt.
+    pub(in crate::lane) async fn wait(&mut self) {
+        tokio::time::sleep(self.next_delay()).await;
+    }
+
+    /// Between half of the step and the step.
+    fn next_delay(&mut self) -> Duration {
+        let step = self.settings.initial.saturating_mul(1u32.checked_shl(self.attempt).unwrap_or(u32::MAX)).min(self.settings.max);
+        self.attempt = self.attempt.saturating_add(1);
+        let share = (self.jitter.hash_one(self.attempt) % 1024) as u32;
+        step / 2 + step / 2 * share / 1024
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_to_its_limit_and_starts_anew() {
+        let settings = RetrySettings { initial: Duration::from_millis(100), max: Duration::from_secs(2) };
+        let mut backoff = Backoff::new(&settings);
+        for step in [100, 200, 400, 800, 1600, 2000, 2000] {
+            let delay = backoff.next_delay();
+            assert!(delay >= Duration::from_millis(step / 2) && delay <= Duration::from_millis(step), "{delay:?} of {step} ms");
+        }
+        for _ in 0..100 {
+            assert!(backoff.next_delay() <= settings.max);
+        }
+        backoff.reset();
+        assert!(backoff.next_delay() <= Duration::from_millis(100));
+    }
+}

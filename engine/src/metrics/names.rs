@@ -1,0 +1,59 @@
+//! Names, labels and help texts. They don't change once released.
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// In Prometheus's own form, with the unit at the end.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of the labels.
+    pub labels: &'static [&'static str],
+    /// For the operator.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:literal, $labels:expr, $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: Definition = Definition { name: $name, kind: $kind, labels: &$labels, help: $help };)*
+
+        /// All metrics.
+        pub const ALL: &[Definition] = &[$($constant),*];
+    };
+}
+
+// A macro, so that a metric can't be missing in the list with which the documentation is compared.
+metrics! {
+    RECORDS = "streamsync_records_total", "counter", ["route", "outcome"], "Records settled, by their one outcome: applied, superseded, stale, filtered, dead_lettered.";
+    RECORDS_CONSUMED = "streamsync_records_consumed_total", "counter", ["route"], "Records read from Kafka.";
+    DECODE_SECONDS = "streamsync_decode_seconds", "histogram", ["route"], "Time to decode a batch.";
+    TRANSFORM_SECONDS = "streamsync_transform_seconds", "histogram", ["route"], "Time a batch spent in its guest, lowering and checking included.";
+    PLAN_SECONDS = "streamsync_plan_seconds", "histogram", ["route"], "Time to encode and coalesce a batch's writes.";
+    WRITE_SECONDS = "streamsync_write_seconds", "histogram", ["sink"], "Time until the sink acknowledged a batch.";
+    COMMIT_SECONDS = "streamsync_commit_seconds", "histogram", [], "Time until the consumer group had an offset.";
+    BATCH_RECORDS = "streamsync_batch_records", "histogram", ["route"], "Records of a batch.";
+    WRITES = "streamsync_writes_total", "counter", ["sink", "result"], "Fenced writes by result: applied, duplicate, stale, conflict, refused, retried.";
+    DEAD_LETTERS = "streamsync_dead_letters_total", "counter", ["route", "stage", "code"], "Dead letters by the stage that met the fault and its code; at most 50 codes a route, then other.";
+    PASSED_OVER = "streamsync_passed_over_total", "counter", ["route", "kind"], "Records that are no row changes: heartbeat, transaction, schema_change, message, empty_record.";
+    TRANSFORM_CALLS = "streamsync_transform_calls_total", "counter", ["route"], "Calls into the guest.";
+    TRANSFORM_TRAPS = "streamsync_transform_traps_total", "counter", ["route", "kind"], "Calls that ended in a trap, by kind.";
+    TRANSFORM_RESTARTS = "streamsync_transform_restarts_total", "counter", ["route"], "Guest instances replaced, after a trap or because their memory had grown.";
+    TRANSFORM_MEMORY_BYTES = "streamsync_transform_memory_bytes", "gauge", ["route"], "Linear memory of the route's guest instances.";
+    GUEST = "streamsync_guest_total", "counter", ["route", "name"], "Counters of the guests themselves; at most 50 names a route, then other.";
+    MODULE_INFO = "streamsync_module_info", "gauge", ["route", "digest"], "1 for the module that the route runs, by its SHA-256.";
+    ROUTE_HALTED = "streamsync_route_halted", "gauge", ["route"], "1 while the route is halted and waits for an operator.";
+    RETRIES = "streamsync_retries_total", "counter", ["sink"], "Attempts repeated because the sink was away.";
+    SINK_UP = "streamsync_sink_up", "gauge", ["sink"], "1 while the sink answers.";
+    CONSUMER_LAG_RECORDS = "streamsync_consumer_lag_records", "gauge", ["topic", "partition"], "Records between the settled position and the end of the partition.";
+    LAST_SETTLED_SECONDS = "streamsync_last_settled_timestamp_seconds", "gauge", ["topic", "partition"], "When the partition last settled a record, in seconds since the Unix epoch.";
+    END_TO_END_SECONDS = "streamsync_end_to_end_seconds", "histogram", ["route", "from"], "Latency until all sinks acknowledged a record: from=source counts from the change in MySQL, without snapshots; from=kafka from Kafka's timestamp.";
+    PARTITIONS_ASSIGNED = "streamsync_partitions_assigned", "gauge", [], "Partitions that this worker has.";
+    PREPARED_BATCHES = "streamsync_prepared_batches", "gauge", [], "Batches that are prepared and wait for their write.";
+    REBALANCES = "streamsync_rebalances_total", "counter", [], "Assignments and revocations.";
+    COMMITS = "streamsync_commits_total", "counter", ["result"], "Offset commits by result: ok, retried, lost.";
+    BUILD_INFO = "streamsync_build_info", "gauge", ["version"], "1, with the version of this build.";
+    PROCESS_RESIDENT_MEMORY_BYTES = "process_resident_memory_bytes", "gauge", [], "Resident memory of the process.";
+    PROCESS_CPU_SECONDS = "process_cpu_seconds_total", "counter", [], "User and system time of the process.";
+    PROCESS_OPEN_FDS = "process_open_fds", "gauge", [], "Open file descriptors of the process.";
+    PROCESS_THREADS = "process_threads", "gauge", [], "Threads of the process.";
+}

@@ -1,0 +1,406 @@
+//! From a guest's answers to the writes of each sink.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::cell::Cell;
+use super::coalesce::KeyTable;
+use super::{Bytes, Error, Fault, FencedWrite, MAX_DOCUMENT_BYTES, Planned, RecordFault, Refused, SinkWrites, WritePlan, bson, json, key};
+use crate::change::{Cells, ChangeEvent};
+use crate::config::{Place, RedisForm, RouteSettings, TargetSettings};
+use crate::fence::{Fence, Generation};
+use crate::route::RoutedBatch;
+use crate::transform::{GuestAction, GuestBatch, GuestGroup, GuestWrite, OpenedSchema, TAG_AFTER, TAG_BEFORE};
+
+/// Digits of the module's SHA-256 that are stored with every version.
+const MODULE_DIGITS: usize = 16;
+
+/// Plans the batches of one route; keeps its tables between them.
+pub struct Planner {
+    module: Arc<str>,
+    /// The sinks that the route writes to, each with its targets.
+    sinks: Vec<(usize, Vec<Arc<TargetSettings>>)>,
+    tables: Vec<KeyTable>,
+    capacity: Vec<usize>,
+}
+
+/// Plans one batch.
+pub fn build(batch: GuestBatch, generation: Generation, module: &str) -> WritePlan {
+    let mut planner = Planner::new(&batch.routed.route, module);
+    planner.plan(batch, generation)
+}
+
+impl Planner {
+    /// A planner for the route's batches; `module` is the SHA-256 of the guest, in hexadecimal.
+    pub fn new(route: &RouteSettings, module: &str) -> Self {
+        let mut sinks: Vec<(usize, Vec<Arc<TargetSettings>>)> = Vec::new();
+        for target in &route.targets {
+            match sinks.iter_mut().find(|(sink, _)| *sink == target.sink) {
+                Some((_, targets)) => targets.push(Arc::clone(target)),
+                None => sinks.push((target.sink, vec![Arc::clone(target)])),
+            }
+        }
+        let tables = sinks.iter().map(|_| KeyTable::default()).collect();
+        let capacity = vec![0; sinks.len()];
+        Self { module: module.get(..MODULE_DIGITS).unwrap_or(module).into(), sinks, tables, capacity }
+    }
+
+    /// Plans one batch.
+    pub fn plan(&mut self, batch: GuestBatch, generation: Generation) -> WritePlan {
+        let GuestBatch { routed, groups, mut faults } = batch;
+        self.tables.iter_mut().for_each(KeyTable::clear);
+        let partition = routed.batch.records.source.partition;
+        let sinks = self.sinks.iter().zip(&self.capacity).map(|((sink, targets), capacity)| SinkWrites {
+            sink: *sink,
+            partition,
+            module: Arc::clone(&self.module),
+            targets: targets.clone(),
+            writes: Vec::with_capacity(routed.batch.events.len()),
+            bytes: Vec::with_capacity(*capacity),
+        });
+        let mut records = vec![Record::default(); routed.batch.records.records.len()];
+        for fault in routed.faults.iter().chain(&faults) {
+            if let Some(record) = records.get_mut(fault.record as usize) {
+                record.faulty = true;
+            }
+        }
+        let mut work = Work {
+            module: Arc::clone(&self.module),
+            generation,
+            routed: &routed,
+            sinks: sinks.collect(),
+            tables: &mut self.tables,
+            records,
+            staged: Vec::new(),
+            current: None,
+            failure: None,
+            faults: Vec::new(),
+        };
+        for group in &groups {
+            work.group(group);
+        }
+        work.settle_record();
+        let (sinks, records, own_faults) = (work.sinks, work.records, work.faults);
+        for (capacity, sink) in self.capacity.iter_mut().zip(&sinks) {
+            *capacity = sink.bytes.len();
+        }
+        let RoutedBatch { batch, faults: mut all_faults, .. } = routed;
+        all_faults.append(&mut faults);
+        all_faults.extend(own_faults);
+        let mut changed_at = vec![None; records.len()];
+        for event in &batch.events {
+            if let Some(place) = changed_at.get_mut(event.record as usize) {
+                *place = Some((event.changed_at_us, event.snapshot));
+            }
+        }
+        WritePlan {
+            planned: records.iter().map(|record| record.planned()).collect(),
+            records: batch.records,
+            changed_at,
+            sinks,
+            faults: one_a_record(all_faults),
+            truncate: batch.truncates.first().copied(),
+        }
+    }
+}
+
+/// A record that makes two events may have two faults; the first says enough.
+fn one_a_record(mut faults: Vec<RecordFault>) -> Vec<RecordFault> {
+    faults.sort_by_key(|fault| fault.record);
+    faults.dedup_by_key(|fault| fault.record);
+    faults
+}
+
+#[derive(Clone, Copy, Default)]
+struct Record {
+    /// Writes of the record that no later one displaced.
+    live: u32,
+    wrote: bool,
+    faulty: bool,
+}
+
+impl Record {
+    fn planned(self) -> Planned {
+        match self {
+            Self { faulty: true, .. } => Planned::Faulty,
+            Self { live: 1.., .. } => Planned::Writes,
+            Self { wrote: true, .. } => Planned::Superseded,
+            Self { .. } => Planned::Filtered,
+        }
+    }
+}
+
+/// Where an output's writes go: index of the sink, index of the target among the sink's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Destination {
+    sink: usize,
+    target: u32,
+}
+
+struct Destinations {
+    /// One for each output.
+    outputs: Vec<Destination>,
+    /// One output for each target that is written with the default key.
+    defaults: Vec<(usize, Destination)>,
+}
+
+struct Work<'a> {
+    module: Arc<str>,
+    generation: Generation,
+    routed: &'a RoutedBatch,
+    sinks: Vec<SinkWrites>,
+    tables: &'a mut [KeyTable],
+    records: Vec<Record>,
+    /// Writes of the current record, which take effect together or not at all.
+    staged: Vec<(usize, FencedWrite)>,
+    current: Option<u32>,
+    failure: Option<Error>,
+    faults: Vec<RecordFault>,
+}
+
+/// The event that is being planned.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    event: &'a ChangeEvent,
+    opened: &'a OpenedSchema,
+    answer: &'a Cells,
+    rows: &'a Cells,
+    fence: Fence,
+}
+
+impl<'a> Work<'a> {
+    fn group(&mut self, group: &'a GuestGroup) {
+        let Some(destinations) = self.destinations(&group.opened) else { return };
+        let mut writes = group.writes.as_slice();
+        for &index in &group.events {
+            let own = writes.iter().take_while(|w| w.event == index).count();
+            let (of_event, behind) = writes.split_at(own);
+            writes = behind;
+            let Some(event) = self.routed.batch.events.get(index as usize) else { continue };
+            if self.current != Some(event.record) {
+                self.settle_record();
+                self.current = Some(event.record);
+            }
+            if self.failure.is_some() || self.records.get(event.record as usize).is_none_or(|r| r.faulty) {
+                continue;
+            }
+            if let Err(error) = self.event(group, event, of_event, &destinations) {
+                self.failure = Some(error);
+            }
+        }
+    }
+
+    /// `None` for a group of another route, which no caller has.
+    fn destinations(&self, opened: &OpenedSchema) -> Option<Destinations> {
+        let outputs = opened.outputs.iter().map(|output| self.destination(&output.target)).collect::<Option<Vec<_>>>()?;
+        let mut defaults: Vec<(usize, Destination)> = Vec::new();
+        for (index, (output, destination)) in opened.outputs.iter().zip(&outputs).enumerate() {
+            if output.key.is_empty() && !defaults.iter().any(|(_, known)| known == destination) {
+                defaults.push((index, *destination));
+            }
+        }
+        Some(Destinations { outputs, defaults })
+    }
+
+    fn destination(&self, target: &Arc<TargetSettings>) -> Option<Destination> {
+        let sink = self.sinks.iter().position(|s| s.sink == target.sink)?;
+        let place = self.sinks.get(sink)?.targets.iter().position(|t| t.name == target.name)?;
+        Some(Destination { sink, target: place as u32 })
+    }
+
+    /// The current record's writes take effect, or its failure does.
+    fn settle_record(&mut self) {
+        let Some(record) = self.current.take() else { return };
+        if let Some(error) = self.failure.take() {
+            self.staged.clear();
+            if let Some(state) = self.records.get_mut(record as usize) {
+                state.faulty = true;
+            }
+            self.faults.push(RecordFault { record, fault: Fault::Plan(error) });
+            return;
+        }
+        for (sink, write) in self.staged.drain(..) {
+            let (Some(writes), Some(table)) = (self.sinks.get_mut(sink), self.tables.get_mut(sink)) else { continue };
+            let displaced = table.put(writes, write);
+            if let Some(old) = displaced.and_then(|old| self.records.get_mut(old as usize)) {
+                old.live -= 1;
+            }
+            if let Some(state) = self.records.get_mut(record as usize) {
+                state.live += 1;
+                state.wrote = true;
+            }
+        }
+    }
+
+    fn event(&mut self, group: &'a GuestGroup, event: &'a ChangeEvent, writes: &[GuestWrite], to: &Destinations) -> Result<(), Error> {
+        // A guest that saw the delete itself has already said what the row has; the null value behind it says nothing more.
+        if group.opened.sees_deletes && event.follows_own_delete {
+            return Ok(());
+        }
+        let fence = Fence::new(self.generation, event.offset).ok_or(Error::Offset { offset: event.offset })?;
+        let row = Row { event, opened: &group.opened, answer: &group.cells, rows: &self.routed.batch.cells, fence };
+        let first = self.staged.len();
+        for write in writes {
+            match write.action {
+                GuestAction::Put { output, first_cell, ttl_seconds } => self.put(row, output as usize, first_cell, ttl_seconds, to)?,
+                GuestAction::Delete { output, first_cell } => self.delete(row, output as usize, first_cell, to)?,
+                GuestAction::Skip => {}
+            }
+        }
+        self.check_puts(first)?;
+        // The answer says all that the row has: a target with the default key that it does not mention has nothing.
+        for &(output, destination) in &to.defaults {
+            let mentioned = |write: &GuestWrite| match write.action {
+                GuestAction::Put { output, .. } | GuestAction::Delete { output, .. } => {
+                    to.outputs.get(output as usize) == Some(&destination)
+                        && row.opened.outputs.get(output as usize).is_some_and(|o| o.key.is_empty())
+                }
+                GuestAction::Skip => false,
+            };
+            if !writes.iter().any(mentioned) {
+                self.delete(row, output, 0, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Two puts of one event to one key leave open what the row has.
+    fn check_puts(&self, first: usize) -> Result<(), Error> {
+        let staged = self.staged.get(first..).unwrap_or_default();
+        for (at, (sink, write)) in staged.iter().enumerate() {
+            let Some(writes) = self.sinks.get(*sink).filter(|_| write.document.is_some()) else { continue };
+            let same = |(other_sink, other): &&(usize, FencedWrite)| {
+                other_sink == sink
+                    && other.target == write.target
+                    && other.document.is_some()
+                    && writes.slice(other.key) == writes.slice(write.key)
+            };
+            if staged.get(..at).unwrap_or_default().iter().any(|other| same(&other)) {
+                let target = writes.targets.get(write.target as usize).map(|t| t.name.clone()).unwrap_or_default();
+                return Err(Error::TwoPuts { target });
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, row: Row<'a>, output: usize, first_cell: u32, to: &Destinations) -> Result<(), Error> {
+        let (Some(&destination), Some(shape)) = (to.outputs.get(output), row.opened.outputs.get(output)) else { return Ok(()) };
+        let Some(sink) = self.sinks.get_mut(destination.sink) else { return Ok(()) };
+        let key = write_key(&mut sink.bytes, row, shape, first_cell)?;
+        let write = FencedWrite {
+            target: destination.target,
+            record: row.event.record,
+            fence: row.fence,
+            key,
+            document: None,
+            ttl_seconds: 0,
+            content: 0,
+        };
+        self.staged.push((destination.sink, write));
+        Ok(())
+    }
+
+    fn put(&mut self, row: Row<'a>, output: usize, first_cell: u32, ttl: u32, to: &Destinations) -> Result<(), Error> {
+        let (Some(&destination), Some(shape)) = (to.outputs.get(output), row.opened.outputs.get(output)) else { return Ok(()) };
+        let Some(sink) = self.sinks.get_mut(destination.sink) else { return Ok(()) };
+        let target = &shape.target;
+        let refuse = |refused: Refused| Error::Field { target: target.name.clone(), field: refused.field.into(), why: refused.why };
+        let key = write_key(&mut sink.bytes, row, shape, first_cell)?;
+        let out = &mut sink.bytes;
+        let start = out.len();
+        let first_field = first_cell as usize + shape.key.len();
+        let cell = |index: u32| Cell::resolve(row.answer, first_field + index as usize, row.event, row.rows);
+        let content = match &target.place {
+            Place::MongoDb { .. } => {
+                let document = bson::begin(out);
+                if let Some((&kind, _)) = out.get(key.start..).and_then(<[u8]>::split_first) {
+                    out.push(kind);
+                    out.extend_from_slice(b"_id\0");
+                    out.extend_from_within(key.start + 1..key.start + key.len);
+                }
+                bson::elements(out, &shape.shape, cell).map_err(refuse)?;
+                let content = xxh3_64(out.get(document + 4..).unwrap_or_default());
+                version(out, row.fence, sink.partition, &self.module, content);
+                bson::end(out, document);
+                content
+            }
+            Place::Redis { form, .. } => {
+                match form {
+                    RedisForm::String | RedisForm::Json => json::document(out, &shape.shape, cell),
+                    RedisForm::Hash => json::hash(out, &shape.shape, cell),
+                }
+                .map_err(refuse)?;
+                xxh3_64(out.get(start..).unwrap_or_default())
+            }
+        };
+        let len = out.len() - start;
+        if len + key.len > MAX_DOCUMENT_BYTES {
+            out.truncate(start);
+            return Err(Error::TooLarge { target: target.name.clone(), bytes: len + key.len });
+        }
+        let ttl_seconds = match target.place {
+            Place::MongoDb { .. } => 0,
+            Place::Redis { .. } if ttl != 0 => ttl,
+            Place::Redis { .. } => target.ttl_seconds.unwrap_or(0),
+        };
+        let document = Some(Bytes { start, len });
+        let write =
+            FencedWrite { target: destination.target, record: row.event.record, fence: row.fence, key, document, ttl_seconds, content };
+        self.staged.push((destination.sink, write));
+        Ok(())
+    }
+}
+
+/// The version, as the last field of a MongoDB document (docs/decisions/0011-stored-version.md).
+fn version(out: &mut Vec<u8>, fence: Fence, partition: i32, module: &str, content: u64) {
+    out.push(bson::DOCUMENT);
+    out.extend_from_slice(b"_sync\0");
+    let start = bson::begin(out);
+    out.push(bson::INT64);
+    out.extend_from_slice(b"v\0");
+    bson::int64(out, fence.number());
+    out.push(bson::INT32);
+    out.extend_from_slice(b"p\0");
+    out.extend_from_slice(&partition.to_le_bytes());
+    out.push(bson::STRING);
+    out.extend_from_slice(b"m\0");
+    bson::string(out, module.as_bytes());
+    out.push(bson::INT64);
+    out.extend_from_slice(b"h\0");
+    bson::int64(out, content as i64);
+    bson::end(out, start);
+}
+
+fn write_key(out: &mut Vec<u8>, row: Row<'_>, output: &crate::transform::Output, first_cell: u32) -> Result<Bytes, Error> {
+    let start = out.len();
+    let columns = &row.opened.schema.primary_key;
+    let written = if output.key.is_empty() {
+        let image = row.event.key_image().unwrap_or(u32::MAX) as usize;
+        let parts = columns.iter().map(|column| (Cell::read(row.rows, image.saturating_add(*column as usize)), true));
+        let name = |column: &u32| row.opened.schema.columns.get(*column as usize).map_or("", |c| &*c.name);
+        write_parts(out, output, parts, columns.iter().map(name))
+    } else {
+        let first = first_cell as usize;
+        let parts = (first..first + output.key.len()).map(|at| {
+            let cell = Cell::resolve(row.answer, at, row.event, row.rows);
+            let is_reference = matches!(row.answer.tags.get(at), Some(&(TAG_AFTER | TAG_BEFORE)));
+            (cell, is_reference && cell.column.is_some_and(|c| columns.contains(&c)))
+        });
+        write_parts(out, output, parts, output.key.iter().map(|name| &**name))
+    };
+    written.map_err(|why| Error::Key { target: output.target.name.clone(), why })?;
+    Ok(Bytes { start, len: out.len() - start })
+}
+
+fn write_parts<'a, 'n>(
+    out: &mut Vec<u8>,
+    output: &crate::transform::Output,
+    parts: impl ExactSizeIterator<Item = (Cell<'a>, bool)>,
+    names: impl Iterator<Item = &'n str>,
+) -> Result<(), super::Unstorable> {
+    match &output.target.place {
+        Place::Redis { prefix, .. } => key::redis(out, prefix, parts),
+        Place::MongoDb { .. } => key::mongodb(out, parts, names),
+    }
+}

@@ -1,0 +1,125 @@
+//! Days and microseconds as ISO 8601 text.
+
+use super::Unstorable;
+
+const MICROS_A_SECOND: i64 = 1_000_000;
+const MICROS_A_DAY: i64 = 86_400 * MICROS_A_SECOND;
+
+/// Days since 1970-01-01 as `2024-02-29`. Years 0 to 9999: ISO 8601 has no others without an agreement.
+pub(super) fn date(out: &mut Vec<u8>, days: i64) -> Result<(), Unstorable> {
+    // The proleptic Gregorian calendar, counted in eras of 400 years that begin on March 1st.
+    let shifted = days.checked_add(719_468).ok_or(Unstorable::DateRange)?;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    if !(0..=9999).contains(&year) {
+        return Err(Unstorable::DateRange);
+    }
+    digits(out, year as u64, 4);
+    out.push(b'-');
+    digits(out, month as u64, 2);
+    out.push(b'-');
+    digits(out, day as u64, 2);
+    Ok(())
+}
+
+/// Microseconds since 1970-01-01 00:00 as `2024-02-29T12:34:56.789012`, without a zone.
+pub(super) fn datetime(out: &mut Vec<u8>, micros: i64) -> Result<(), Unstorable> {
+    date(out, micros.div_euclid(MICROS_A_DAY))?;
+    out.push(b'T');
+    clock(out, micros.rem_euclid(MICROS_A_DAY) as u64);
+    Ok(())
+}
+
+/// Signed microseconds as `-01:02:03.004`; the hours may pass 24.
+pub(super) fn time(out: &mut Vec<u8>, micros: i64) {
+    if micros < 0 {
+        out.push(b'-');
+    }
+    clock(out, micros.unsigned_abs());
+}
+
+fn clock(out: &mut Vec<u8>, micros: u64) {
+    let seconds = micros / MICROS_A_SECOND as u64;
+    let fraction = micros % MICROS_A_SECOND as u64;
+    digits(out, seconds / 3600, 2);
+    out.push(b':');
+    digits(out, seconds / 60 % 60, 2);
+    out.push(b':');
+    digits(out, seconds % 60, 2);
+    // Groups of three, and only as many as say something.
+    if fraction == 0 {
+        return;
+    }
+    out.push(b'.');
+    if fraction.is_multiple_of(1000) { digits(out, fraction / 1000, 3) } else { digits(out, fraction, 6) }
+}
+
+fn digits(out: &mut Vec<u8>, number: u64, width: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(number).as_bytes();
+    out.resize(out.len() + width.saturating_sub(text.len()), b'0');
+    out.extend_from_slice(text);
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn dates() {
+        let cases = [
+            (0, "1970-01-01"),
+            (-1, "1969-12-31"),
+            (19_782, "2024-02-29"),
+            (19_783, "2024-03-01"),
+            (-719_528, "0000-01-01"),
+            (2_932_896, "9999-12-31"),
+            (-25_567, "1900-01-01"),
+            (11_016, "2000-02-29"),
+        ];
+        for (days, expected) in cases {
+            assert_eq!(text(|out| date(out, days).unwrap()), expected);
+        }
+        for days in [-719_529, 2_932_897, i64::MIN, i64::MAX] {
+            assert_eq!(date(&mut Vec::new(), days), Err(Unstorable::DateRange), "{days}");
+        }
+    }
+
+    #[test]
+    fn datetimes_and_times() {
+        let cases = [
+            (0, "1970-01-01T00:00:00"),
+            (-1, "1969-12-31T23:59:59.999999"),
+            (1_709_210_096_789_012, "2024-02-29T12:34:56.789012"),
+            (1_709_210_096_789_000, "2024-02-29T12:34:56.789"),
+            (253_402_300_799_999_999, "9999-12-31T23:59:59.999999"),
+        ];
+        for (micros, expected) in cases {
+            assert_eq!(text(|out| datetime(out, micros).unwrap()), expected);
+        }
+        let cases = [
+            (0, "00:00:00"),
+            (-3_723_004_000, "-01:02:03.004"),
+            (3_020_399_000_000, "838:59:59"),
+            (-3_020_399_999_999, "-838:59:59.999999"),
+            (1, "00:00:00.000001"),
+        ];
+        for (micros, expected) in cases {
+            assert_eq!(text(|out| time(out, micros)), expected);
+        }
+        assert!(text(|out| time(out, i64::MIN)).starts_with('-'));
+    }
+}

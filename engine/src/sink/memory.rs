@@ -1,0 +1,193 @@
+//! Documents in this process, for the demo, tests and measurements without a server.
+//!
+//! It decides as the other sinks do, by fence, and forgets everything with the process: its tombstones never expire.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use rustc_hash::FxHashMap;
+
+use super::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
+use crate::config::TargetSettings;
+use crate::fence::Fence;
+use crate::plan::{FencedWrite, SinkWrites};
+use crate::source::TopicPartition;
+
+/// All documents, by target name and key.
+pub type Snapshot = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+/// A store in this process.
+pub struct MemorySink {
+    name: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the target's name, then by key.
+    targets: FxHashMap<String, FxHashMap<Vec<u8>, Entry>>,
+    watermarks: FxHashMap<(String, TopicPartition), Watermark>,
+    identities: FxHashMap<String, TopicIdentity>,
+}
+
+/// What a key holds: a document, or a tombstone.
+struct Entry {
+    /// `None` for a document that was put in without a version.
+    version: Option<Version>,
+    document: Option<Vec<u8>>,
+    expires_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Version {
+    fence: Fence,
+    partition: i32,
+    content: u64,
+}
+
+impl Entry {
+    fn live_document(&self) -> Option<&Vec<u8>> {
+        if self.expires_at.is_some_and(|at| at <= Instant::now()) { None } else { self.document.as_ref() }
+    }
+}
+
+impl MemorySink {
+    /// An empty store.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), state: Mutex::default() }
+    }
+
+    /// All documents as they are now.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state();
+        let entries = state.targets.iter().flat_map(|(target, entries)| entries.iter().map(move |(key, entry)| (target, key, entry)));
+        entries.filter_map(|(target, key, entry)| Some(((target.clone(), key.clone()), entry.live_document()?.clone()))).collect()
+    }
+
+    /// The document at a key.
+    pub fn document(&self, target: &str, key: &[u8]) -> Option<Vec<u8>> {
+        self.state().targets.get(target)?.get(key)?.live_document().cloned()
+    }
+
+    /// The fence at a key, and whether it is a tombstone's.
+    pub fn version(&self, target: &str, key: &[u8]) -> Option<(Fence, bool)> {
+        let state = self.state();
+        let entry = state.targets.get(target)?.get(key)?;
+        Some((entry.version?.fence, entry.document.is_none()))
+    }
+
+    /// Puts in a document with no version, as another program would leave it in a real store.
+    pub fn plant(&self, target: &str, key: &[u8], document: Vec<u8>) {
+        let entry = Entry { version: None, document: Some(document), expires_at: None };
+        self.state().targets.entry(target.to_owned()).or_default().insert(key.to_vec(), entry);
+    }
+
+    /// A panic while the lock was held leaves whole entries behind, so a poisoned lock is as good as another.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_one(&self, state: &mut State, writes: &SinkWrites, write: &FencedWrite) -> Result<WriteOutcome, Error> {
+        let Some(target) = writes.targets.get(write.target as usize) else {
+            return Err(Error::Setup { sink: self.name.clone(), message: format!("the batch has no target {}", write.target) });
+        };
+        if !state.targets.contains_key(&target.name) {
+            state.targets.insert(target.name.clone(), FxHashMap::default());
+        }
+        let entries = state.targets.entry(target.name.clone()).or_default();
+        let key = writes.slice(write.key);
+        let document = write.document.map(|document| writes.slice(document).to_vec());
+        let version = Version { fence: write.fence, partition: writes.partition, content: write.content };
+        let stored = entries.get(key).and_then(|entry| Some((entry.version?, entry.document.is_some())));
+        match decide(stored, version, document.is_some()) {
+            Decision::Apply => {}
+            Decision::Leave(outcome) => return Ok(outcome),
+            Decision::OtherPartition(stored) => {
+                let (sink, place) = (self.name.clone(), target.name.clone());
+                return Err(Error::OtherPartition { sink, place, stored, incoming: writes.partition });
+            }
+        }
+        let expires_at = (write.ttl_seconds > 0).then(|| Instant::now() + Duration::from_secs(write.ttl_seconds.into()));
+        entries.insert(key.to_vec(), Entry { version: Some(version), document, expires_at });
+        Ok(WriteOutcome::Applied)
+    }
+}
+
+enum Decision {
+    Apply,
+    Leave(WriteOutcome),
+    OtherPartition(i32),
+}
+
+/// The rule of every sink. `put`, and the `bool` beside the stored version: whether it is a document.
+fn decide(stored: Option<(Version, bool)>, incoming: Version, put: bool) -> Decision {
+    let Some((stored, is_document)) = stored else { return Decision::Apply };
+    if stored.fence.generation() == incoming.fence.generation() && stored.partition != incoming.partition {
+        return Decision::OtherPartition(stored.partition);
+    }
+    match incoming.fence.cmp(&stored.fence) {
+        std::cmp::Ordering::Greater => Decision::Apply,
+        std::cmp::Ordering::Less => Decision::Leave(WriteOutcome::Stale),
+        std::cmp::Ordering::Equal if is_document == put && stored.content == incoming.content => Decision::Leave(WriteOutcome::Duplicate),
+        std::cmp::Ordering::Equal => Decision::Leave(WriteOutcome::Conflict),
+    }
+}
+
+impl Sink for MemorySink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), Error>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn write<'a>(&'a self, writes: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
+        let mut state = self.state();
+        let results = writes.writes.iter().map(|write| self.write_one(&mut state, writes, write)).collect();
+        ready(results).boxed()
+    }
+
+    fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>> {
+        let watermark = self.state().watermarks.get(&(group.to_owned(), source.clone())).copied();
+        ready(Ok(watermark)).boxed()
+    }
+
+    fn store_watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition, watermark: Watermark) -> BoxFuture<'a, Result<(), Error>> {
+        self.state().watermarks.insert((group.to_owned(), source.clone()), watermark);
+        ready(Ok(())).boxed()
+    }
+
+    fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>> {
+        let identity = self.state().identities.get(topic).cloned();
+        ready(Ok(identity)).boxed()
+    }
+
+    fn store_identity<'a>(&'a self, topic: &'a str, identity: &'a TopicIdentity) -> BoxFuture<'a, Result<(), Error>> {
+        let mut state = self.state();
+        if state.identities.get(topic).is_none_or(|stored| stored.generation <= identity.generation) {
+            state.identities.insert(topic.to_owned(), identity.clone());
+        }
+        ready(Ok(())).boxed()
+    }
+
+    fn clear<'a>(&'a self, target: &'a TargetSettings, fence: Fence, partition: i32) -> BoxFuture<'a, Result<(), Error>> {
+        let mut state = self.state();
+        let entries = state.targets.get_mut(&target.name).into_iter().flat_map(FxHashMap::values_mut);
+        for entry in entries.filter(|entry| entry.document.is_some() && entry.version.is_none_or(|stored| stored.fence < fence)) {
+            *entry = Entry { version: Some(Version { fence, partition, content: 0 }), document: None, expires_at: None };
+        }
+        ready(Ok(())).boxed()
+    }
+
+    fn sweep(&self) -> BoxFuture<'_, Result<(), Error>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn sweep_interval(&self) -> Option<Duration> {
+        None
+    }
+}

@@ -1,0 +1,242 @@
+//! What went wrong, by the driver's labels and the server's codes; never by texts, and never with them where they may hold values of
+//! a row: "E11000 … dup key: { email: … }", "not authorized to execute command { update: …, updates: [ … ] }".
+//!
+//! Codes are those of MongoDB's `src/mongo/base/error_codes.yml`.
+
+use mongodb::error::{Error as DriverError, ErrorKind};
+
+use super::bson_bytes::{Elements, Value};
+use crate::sink::Error;
+
+/// What went wrong, before it is said for one write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The outcome is unknown.
+    Away(String),
+    /// The server takes no writes until an operator helps.
+    Full(String),
+    /// This write can't be stored.
+    Refused(&'static str, String),
+    /// See [`Error::OtherPartition`].
+    OtherPartition { stored: i32, incoming: i32 },
+    /// Credentials, rights, set-up.
+    Setup(String),
+}
+
+impl Fault {
+    /// The same for one write to a collection.
+    pub(super) fn into_error(self, sink: &str, place: &str) -> Error {
+        let sink = sink.to_owned();
+        match self {
+            Self::Away(message) => Error::Away { sink, message },
+            Self::Full(message) => Error::Full { sink, message },
+            Self::Refused(code, message) => Error::Refused { sink, place: place.to_owned(), code, message },
+            Self::OtherPartition { stored, incoming } => Error::OtherPartition { sink, place: place.to_owned(), stored, incoming },
+            Self::Setup(message) => Error::Setup { sink, message },
+        }
+    }
+
+    /// Whether it says something of the store as a whole, so that there is no point in sending the next chunk.
+    pub(super) fn is_of_the_store(&self) -> bool {
+        match self {
+            Self::Away(_) | Self::Full(_) | Self::Setup(_) => true,
+            Self::Refused(..) | Self::OtherPartition { .. } => false,
+        }
+    }
+
+    /// Of a command that failed as a whole. `what` says what was tried, as "update shop.orders".
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's list is open, and whatever it does not know of is tried again")]
+    pub(super) fn of_driver(what: &str, error: &DriverError) -> Self {
+        match error.kind.as_ref() {
+            ErrorKind::Command(command) if error.contains_label(mongodb::error::RETRYABLE_WRITE_ERROR) => {
+                Self::Away(format!("{what}: {}", named(command.code, &command.code_name)))
+            }
+            ErrorKind::Command(command) => Self::of_code(what, command.code, &command.code_name),
+            ErrorKind::Authentication { .. } => {
+                Self::Setup(format!("{what}: authentication failed; check user, password, authSource and authMechanism in the sink's uri"))
+            }
+            ErrorKind::InvalidArgument { message, .. } => Self::Setup(format!("{what}: the driver refuses the sink's settings: {message}")),
+            ErrorKind::InvalidTlsConfig { message, .. } => Self::Setup(format!("{what}: TLS in the sink's uri: {message}")),
+            ErrorKind::IncompatibleServer { message, .. } => {
+                Self::Setup(format!("{what}: {message}; MongoDB 5.0 or a compatible server is needed"))
+            }
+            ErrorKind::Io(io) => Self::Away(format!("{what}: {io}")),
+            ErrorKind::ServerSelection { message, .. }
+            | ErrorKind::ConnectionPoolCleared { message, .. }
+            | ErrorKind::DnsResolve { message, .. } => Self::Away(format!("{what}: {message}")),
+            _ => Self::Away(format!("{what}: the server's answer was not understood")),
+        }
+    }
+
+    /// Of a code that failed a whole command: what is not known to be one write's fault is retried.
+    pub(super) fn of_code(what: &str, code: i32, code_name: &str) -> Self {
+        let named = named(code, code_name);
+        if OUT_OF_SPACE.contains(&code) {
+            return Self::Full(format!("{what}: {named}; free or add disk space, or lift the block on writes"));
+        }
+        if UNAUTHORIZED.contains(&code) {
+            return Self::Setup(format!(
+                "{what}: {named}; check the user in the sink's uri and grant it readWrite and dbAdmin on the sink's database"
+            ));
+        }
+        if UNFIT.contains(&code) {
+            return Self::Setup(format!("{what}: {named}; the server or the collection is not fit for this sink"));
+        }
+        match refusal(code) {
+            Some(label) => Self::Refused(label, format!("{what}: {named}")),
+            None => Self::Away(format!("{what}: {named}")),
+        }
+    }
+
+    /// Of an element of `writeErrors`. `None`: E11000 on `_id`, which says nothing yet.
+    pub(super) fn of_write_error(what: &str, error: Value<'_>) -> Option<Self> {
+        let code = error.elements().find("code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
+        if DUPLICATE_KEY.contains(&code) {
+            let index = index_name(error.elements());
+            return (index != "_id_")
+                .then(|| Self::Refused("duplicate-key", format!("another document has the same values in the unique index {index}")));
+        }
+        let code_name = error.elements().find("codeName").and_then(Value::as_text).unwrap_or_default();
+        let fault = Self::of_code(what, code, code_name);
+        if let Self::Away(message) = &fault
+            && !TRANSIENT.contains(&code)
+        {
+            // No code that is known to pass, and the server gave it to this write alone.
+            return Some(Self::Refused("server-error", message.clone()));
+        }
+        Some(fault)
+    }
+
+    /// Of a reply's `writeConcernError`: the writes are done here and may be lost in a failover, so their outcome is unknown.
+    pub(super) fn of_write_concern_error(what: &str, error: Value<'_>) -> Self {
+        let code = error.elements().find("code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
+        let code_name = error.elements().find("codeName").and_then(Value::as_text).unwrap_or_default();
+        Self::Away(format!("{what}: no majority has acknowledged the write: {}", named(code, code_name)))
+    }
+}
+
+fn named(code: i32, code_name: &str) -> String {
+    if code_name.is_empty() { format!("error {code}") } else { format!("error {code} {code_name}") }
+}
+
+/// The index of an E11000. Its name stands in the message before the values; where a server words it otherwise, `keyPattern` names
+/// the fields.
+fn index_name(error: Elements<'_>) -> String {
+    let message = error.clone().find("errmsg").and_then(Value::as_text).unwrap_or_default();
+    let before_values = message.split(" dup key:").next().unwrap_or_default();
+    if let Some(name) = before_values.rsplit_once("index: ").map(|(_, name)| name.trim()) {
+        return name.to_owned();
+    }
+    let fields: Vec<_> = error
+        .find("keyPattern")
+        .map(|pattern| pattern.elements().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect())
+        .unwrap_or_default();
+    if fields == ["_id"] { "_id_".to_owned() } else { fields.join("_") }
+}
+
+const DUPLICATE_KEY: [i32; 3] = [11000, 11001, 12582];
+
+/// OutOfDiskSpace, UserWritesBlocked, and 8000 of Atlas: over the space quota.
+const OUT_OF_SPACE: [i32; 3] = [14031, 371, 8000];
+
+/// UserNotFound, Unauthorized, AuthenticationFailed, RoleNotFound, ProtocolError of an unauthenticated connection.
+const UNAUTHORIZED: [i32; 4] = [11, 13, 18, 31];
+
+/// IllegalOperation, CommandNotFound, ShardKeyNotFound, InvalidNamespace, UnknownReplWriteConcern, UnsatisfiableWriteConcern,
+/// CommandNotSupported, NotAReplicaSet, CommandNotSupportedOnView, OptionNotSupportedOnView, APIVersionError, APIStrictError,
+/// APIDeprecationError, CannotGrowDocumentInCappedNamespace, and those of a server that does not know a command's fields: BadValue,
+/// FailedToParse, TypeMismatch, InvalidOptions, Location40415.
+const UNFIT: [i32; 18] = [20, 59, 61, 73, 79, 100, 115, 123, 166, 167, 322, 323, 324, 10003, 9, 72, 40414, 40415];
+
+/// Codes that pass: the network, a failover, a shutdown, a lock, a time limit, a moved chunk.
+const TRANSIENT: [i32; 42] = [
+    6, 7, 24, 43, 46, 50, 63, 64, 70, 89, 91, 112, 117, 133, 134, 136, 146, 150, 175, 189, 202, 225, 234, 237, 246, 249, 251, 262, 290,
+    365, 384, 391, 462, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436,
+];
+
+/// The label of a code that is one write's own fault.
+fn refusal(code: i32) -> Option<&'static str> {
+    Some(match code {
+        121 => "document-validation",
+        10334 | 17419 | 17420 => "too-large",
+        15 => "too-deep",
+        66 => "immutable-field",
+        52 | 53 | 55 | 56 | 57 => "field-name",
+        67 | 171 | 16755 | 16804 | 17280 => "index",
+        2 | 14 => "bad-value",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test is what these say")]
+mod tests {
+    use mongodb::bson::{RawDocumentBuf, rawdoc};
+
+    use super::super::bson_bytes::kind;
+    use super::*;
+
+    const SECRET: &str = "ada@example.com";
+
+    fn write_error(error: &RawDocumentBuf) -> Option<Fault> {
+        Fault::of_write_error("update shop.orders", Value { kind: kind::DOCUMENT, bytes: error.as_bytes() })
+    }
+
+    fn check(error: RawDocumentBuf, expected: &str) {
+        let found = write_error(&error).map(|fault| format!("{:?}", fault.into_error("store", "orders")));
+        let found = found.unwrap_or_else(|| "undecided".to_owned());
+        assert!(found.starts_with(expected), "{found}");
+        assert!(!found.contains(SECRET), "{found}");
+    }
+
+    #[test]
+    fn write_errors() {
+        let id = "Plan executor error during update :: caused by :: E11000 duplicate key error collection: shop.orders index: _id_ dup key: \
+                  { _id: \"ada@example.com\" }";
+        check(rawdoc! { "index": 0, "code": 11000, "errmsg": id, "keyPattern": { "_id": 1 } }, "undecided");
+        check(rawdoc! { "index": 0, "code": 11000, "keyPattern": { "_id": 1 } }, "undecided");
+        let email = "E11000 duplicate key error collection: shop.orders index: email_1 dup key: { email: \"ada@example.com index: _id_\" }";
+        check(rawdoc! { "code": 11000, "errmsg": email }, "Refused { sink: \"store\", place: \"orders\", code: \"duplicate-key\"");
+        assert!(format!("{:?}", write_error(&rawdoc! { "code": 11000, "errmsg": email }).unwrap()).contains("email_1"));
+        let composite = rawdoc! { "code": 11000, "keyPattern": { "a": 1, "b": 1 }, "keyValue": { "a": "ada@example.com" } };
+        assert!(format!("{:?}", write_error(&composite).unwrap()).contains("a_b"));
+        let large = "BSONObj size: 17000000 is invalid. First element: _id: \"ada@example.com\"";
+        check(
+            rawdoc! { "code": 10334, "codeName": "BSONObjectTooLarge", "errmsg": large },
+            "Refused { sink: \"store\", place: \"orders\", code: \"too-large\"",
+        );
+        check(rawdoc! { "code": 121, "errmsg": "Document failed validation" }, "Refused");
+        check(rawdoc! { "code": 112, "codeName": "WriteConflict" }, "Away");
+        check(rawdoc! { "code": 10107, "codeName": "NotWritablePrimary" }, "Away");
+        check(rawdoc! { "code": 14031, "codeName": "OutOfDiskSpace" }, "Full");
+        check(rawdoc! { "code": 13, "errmsg": "not authorized to execute command { updates: [ \"ada@example.com\" ] }" }, "Setup");
+        check(
+            rawdoc! { "code": 123456, "errmsg": "ada@example.com" },
+            "Refused { sink: \"store\", place: \"orders\", code: \"server-error\"",
+        );
+    }
+
+    #[test]
+    fn whole_commands() {
+        let check = |code, expected: &str| {
+            let found = format!("{:?}", Fault::of_code("update shop.orders", code, ""));
+            assert!(found.starts_with(expected), "{code}: {found}");
+        };
+        for code in TRANSIENT {
+            check(code, "Away");
+        }
+        check(999_999, "Away");
+        check(13, "Setup");
+        check(18, "Setup");
+        check(166, "Setup");
+        check(14031, "Full");
+        check(10334, "Refused");
+    }
+
+    #[test]
+    fn a_write_concern_timeout_is_no_answer() {
+        let error = rawdoc! { "code": 64, "codeName": "WriteConcernTimeout", "errmsg": "waiting for replication timed out" };
+        let fault = Fault::of_write_concern_error("update shop.orders", Value { kind: kind::DOCUMENT, bytes: error.as_bytes() });
+        assert!(matches!(fault, Fault::Away(message) if message.contains("64 WriteConcernTimeout")));
+    }
+}

@@ -1,0 +1,115 @@
+//! What is looked at before the first write: the server, its version, the collections, the rights.
+
+use mongodb::bson::{Document, doc, rawdoc};
+
+use super::bson_bytes::{Elements, Value, Writer};
+use super::command::{find, millis};
+use super::fault::Fault;
+use super::{IDENTITIES, MongoDbSink, TOMBSTONES, WATERMARKS, collection, number};
+
+/// Wire version of MongoDB 5.0.
+const MIN_WIRE_VERSION: i64 = 13;
+
+/// The index that ends tombstones.
+const TTL_INDEX: &str = "expire";
+
+/// An index of this name or these keys is there, with other options.
+const INDEX_CONFLICTS: [&str; 2] = ["error 85 ", "error 86 "];
+
+impl MongoDbSink {
+    pub(super) async fn check_server(&self) -> Result<(), Fault> {
+        let hello = self.run("hello", Ok(rawdoc! { "hello": 1 })).await?;
+        let wire_version = number(hello.as_bytes(), "maxWireVersion").unwrap_or_default();
+        if wire_version < MIN_WIRE_VERSION {
+            return Err(Fault::Setup(format!(
+                "the server speaks wire version {wire_version}, which is older than MongoDB 5.0; use MongoDB 5.0 or later, or a compatible server"
+            )));
+        }
+        let replicated = Elements::of(hello.as_bytes()).find("setName").is_some()
+            || Elements::of(hello.as_bytes()).find("msg").and_then(Value::as_text) == Some("isdbgrid");
+        self.replicated.store(replicated, std::sync::atomic::Ordering::Relaxed);
+        if !replicated {
+            tracing::warn!(
+                sink = self.name,
+                "the MongoDB server is no member of a replica set: what it has acknowledged is lost with its disk"
+            );
+        }
+        self.check_collections().await?;
+        self.ensure_tombstone_expiry().await?;
+        for place in [TOMBSTONES, WATERMARKS, IDENTITIES] {
+            self.check_rights(place).await?;
+        }
+        for target in &self.targets {
+            self.check_rights(collection(target)?).await?;
+        }
+        Ok(())
+    }
+
+    /// Views, capped and time-series collections can't hold what is upserted and deleted, and a collation makes keys equal that are not.
+    async fn check_collections(&self) -> Result<(), Fault> {
+        let names = self.targets.iter().map(|target| collection(target).map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+        let command = rawdoc_of(&doc! { "listCollections": 1, "filter": { "name": { "$in": names } } })?;
+        let mut faults = Vec::new();
+        self.query(&self.what("listCollections", "*"), Ok(command), |found| {
+            let found = Elements::of(found);
+            let name = found.clone().find("name").and_then(Value::as_text).unwrap_or_default();
+            let kind = found.clone().find("type").and_then(Value::as_text).unwrap_or("collection");
+            let option = |option| found.clone().find("options").and_then(|options| options.elements().find(option));
+            if kind != "collection" {
+                faults.push(format!("{name} is a {kind}, and a target must be an ordinary collection"));
+            } else if option("capped").is_some_and(|capped| capped.bytes == [1]) {
+                faults.push(format!("{name} is capped: nothing can be deleted from it"));
+            } else if let Some(locale) = option("collation").and_then(|collation| collation.elements().find("locale")) {
+                let locale = locale.as_text().unwrap_or_default();
+                if locale != "simple" {
+                    faults
+                        .push(format!("{name} has the collation {locale}, which takes different keys for equal; recreate it without one"));
+                }
+            }
+        })
+        .await?;
+        if faults.is_empty() { Ok(()) } else { Err(Fault::Setup(faults.join("; "))) }
+    }
+
+    async fn ensure_tombstone_expiry(&self) -> Result<(), Fault> {
+        let seconds = i64::try_from(self.tombstone_ttl.as_secs()).unwrap_or(i64::MAX).clamp(1, i64::from(i32::MAX));
+        let create = doc! {
+            "createIndexes": TOMBSTONES,
+            "indexes": [{ "key": { "at": 1 }, "name": TTL_INDEX, "expireAfterSeconds": seconds }],
+            "writeConcern": { "w": "majority", "wtimeout": millis(self.write_timeout) },
+        };
+        let what = self.what("createIndexes", TOMBSTONES);
+        let fault = match self.run(&what, Ok(rawdoc_of(&create)?)).await {
+            Ok(_) => return Ok(()),
+            Err(fault) => fault,
+        };
+        let (Fault::Away(message) | Fault::Refused(_, message)) = &fault else { return Err(fault) };
+        if !INDEX_CONFLICTS.iter().any(|conflict| format!("{message} ").contains(conflict)) {
+            return Err(fault);
+        }
+        // The time to live was another one when the index was made.
+        let change = doc! { "collMod": TOMBSTONES, "index": { "name": TTL_INDEX, "expireAfterSeconds": seconds } };
+        self.run(&self.what("collMod", TOMBSTONES), Ok(rawdoc_of(&change)?)).await.map(|_| ())
+    }
+
+    /// Reads, updates and deletes nothing: whoever lacks the right is told so all the same.
+    async fn check_rights(&self, place: &str) -> Result<(), Fault> {
+        let none = |out: &mut Writer| {
+            out.begin("_id");
+            out.begin_array("$in");
+            out.end();
+            out.end();
+        };
+        self.query(&self.what("find", place), find(place, self.terms(), &["_id"], 1, none, |_| ()), |_| ()).await?;
+        let timeout = millis(self.write_timeout);
+        let no_id = doc! { "_id": { "$in": [] } };
+        let update = doc! { "update": place, "updates": [{ "q": &no_id, "u": { "$set": { "_sync.v": 0_i64 } } }], "maxTimeMS": timeout };
+        self.run(&self.what("update", place), Ok(rawdoc_of(&update)?)).await?;
+        let delete = doc! { "delete": place, "deletes": [{ "q": no_id, "limit": 1 }], "maxTimeMS": timeout };
+        self.run(&self.what("delete", place), Ok(rawdoc_of(&delete)?)).await.map(|_| ())
+    }
+}
+
+fn rawdoc_of(command: &Document) -> Result<mongodb::bson::RawDocumentBuf, Fault> {
+    mongodb::bson::RawDocumentBuf::try_from(command).map_err(|error| Fault::Setup(format!("a command could not be encoded: {error}")))
+}

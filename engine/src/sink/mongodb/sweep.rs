@@ -1,0 +1,158 @@
+//! What is done to many keys: the sweep, which repeats the deletes that tombstones stand for, and the clearing of a collection.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+
+use super::bson_bytes::{Elements, Value, Writer};
+use super::command::{Condition, VersionAt, WriteCommand, find, write_not_from};
+use super::fault::Fault;
+use super::version::{Guard, generation_start};
+use super::write::KeyWrite;
+use super::{MongoDbSink, TOMBSTONES};
+use crate::fence::{Fence, Generation};
+
+/// After each page the sweep waits this many times as long as the page took: so it takes at most a fifth of one connection's time.
+const REST_PER_WORK: u32 = 4;
+
+/// A tombstone as the sweep reads it; its values keep their type byte before them.
+struct Tombstone {
+    key: Vec<u8>,
+    fence: i64,
+    partition: i32,
+}
+
+/// Some tombstones, the next ones in `_id` order.
+#[derive(Default)]
+struct Page {
+    by_collection: BTreeMap<String, Vec<Tombstone>>,
+    read: usize,
+    /// `_id` of the last one.
+    last: Option<Vec<u8>>,
+}
+
+impl MongoDbSink {
+    /// One round over all tombstones: each conditional delete again, so that an insert which a worker thought dead sent late, after its
+    /// check, is gone after one round at most. Tombstones go by themselves, by the TTL index.
+    pub(super) async fn sweep_tombstones(&self) -> Result<(), Fault> {
+        let mut after = None;
+        loop {
+            let began = tokio::time::Instant::now();
+            let page = self.tombstone_page(after.as_deref()).await?;
+            for (collection, tombstones) in &page.by_collection {
+                self.repeat_deletes(collection, tombstones).await?;
+            }
+            if page.read < self.page_size() {
+                return Ok(());
+            }
+            after = page.last;
+            tokio::time::sleep(began.elapsed() * REST_PER_WORK).await;
+        }
+    }
+
+    fn page_size(&self) -> usize {
+        self.settings.sweep_page.max(1)
+    }
+
+    async fn tombstone_page(&self, after: Option<&[u8]>) -> Result<Page, Fault> {
+        let limit = i32::try_from(self.page_size()).unwrap_or(i32::MAX);
+        let command = find(
+            TOMBSTONES,
+            self.terms(),
+            &["c", "k", "v", "p"],
+            self.page_size(),
+            |out| {
+                if let Some(after) = after.and_then(Value::from_tagged) {
+                    out.begin("_id");
+                    out.value("$gt", after);
+                    out.end();
+                }
+            },
+            |out| {
+                out.begin("sort");
+                out.i32("_id", 1);
+                out.end();
+                out.i32("limit", limit);
+            },
+        );
+        let mut page = Page::default();
+        self.query(&self.what("find", TOMBSTONES), command, |document| {
+            page.read += 1;
+            let elements = Elements::of(document);
+            page.last = elements.clone().find("_id").map(tagged);
+            let number = |field| elements.clone().find(field).and_then(Value::as_i64);
+            let (collection, key) = (elements.clone().find("c").and_then(Value::as_text), elements.clone().find("k").map(tagged));
+            if let (Some(collection), Some(key), Some(fence), Some(partition)) = (collection, key, number("v"), number("p")) {
+                let tombstone = Tombstone { key, fence, partition: i32::try_from(partition).unwrap_or_default() };
+                page.by_collection.entry(collection.to_owned()).or_default().push(tombstone);
+            }
+        })
+        .await?;
+        Ok(page)
+    }
+
+    async fn repeat_deletes(&self, collection: &str, tombstones: &[Tombstone]) -> Result<(), Fault> {
+        let mut command = WriteCommand::delete(collection, self.terms(), tombstones.len() * 128);
+        for tombstone in tombstones {
+            let Some(id) = Value::from_tagged(&tombstone.key) else { continue };
+            let Tombstone { fence, partition, .. } = *tombstone;
+            command.remove(Condition { id, fence, partition, guard: Guard::SamePartition, at: VersionAt::Document });
+            // Only a topic that had an earlier life can have left a write of one.
+            if generation_start(fence) > generation_start(Fence::new(Generation::FIRST, 0).map_or(0, Fence::number)) {
+                command.remove(Condition { id, fence, partition, guard: Guard::EarlierGeneration, at: VersionAt::Document });
+            }
+        }
+        self.run_deletes(collection, command).await
+    }
+
+    async fn run_deletes(&self, collection: &str, command: WriteCommand) -> Result<(), Fault> {
+        let what = self.what("delete", collection);
+        let reply = self.run(&what, command.finish()).await?;
+        let reply = Elements::of(reply.as_bytes());
+        if let Some(fault) = reply
+            .clone()
+            .find("writeErrors")
+            .and_then(|errors| errors.elements().next())
+            .and_then(|(_, error)| Fault::of_write_error(&what, error))
+        {
+            return Err(fault);
+        }
+        reply.find("writeConcernError").map_or(Ok(()), |error| Err(Fault::of_write_concern_error(&what, error)))
+    }
+
+    /// Deletes every document below `fence`, page by page, each with its tombstone. A failure may be followed by another try: what is
+    /// gone stays gone.
+    pub(super) async fn clear_collection(&self, collection: &str, fence: Fence, partition: i32) -> Result<(), Fault> {
+        let what = self.what("find", collection);
+        let driver_fault = |error| Fault::of_driver(&what, &error);
+        let filter = |out: &mut Writer| {
+            out.begin("_sync.v");
+            write_not_from(out, fence.number());
+            out.end();
+        };
+        let page = self.settings.max_bulk.clamp(1, 1000);
+        let command = find(collection, self.terms(), &["_id"], page, filter, |_| ()).map_err(driver_fault)?;
+        let database = self.database().await?;
+        let first = async { database.run_raw_cursor_command(command).batch().await.map_err(driver_fault) };
+        let mut batches = self.within_limit(&what, first).await?;
+        let next = |batch: Option<mongodb::error::Result<_>>| batch.transpose().map_err(driver_fault);
+        while let Some(batch) = self.within_limit(&what, async { next(batches.next().await) }).await? {
+            let batch: mongodb::raw_batch_cursor::RawBatch = batch;
+            let array = batch.doc_slices().map_err(driver_fault)?.as_bytes();
+            let ids = Elements::of(array).filter_map(|(_, document)| document.elements().find("_id"));
+            let deletes: Vec<KeyWrite<'_>> = ids.map(|id| KeyWrite::new(collection, id, fence, partition, None)).collect();
+            for outcome in self.write_chunk(collection, &deletes, "").await {
+                outcome?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value with its type byte before it.
+fn tagged(value: Value<'_>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(value.bytes.len() + 1);
+    bytes.push(value.kind);
+    bytes.extend_from_slice(value.bytes);
+    bytes
+}

@@ -1,0 +1,426 @@
+//! Redis and compatible servers, single or as a cluster.
+//!
+//! A document lies at its plain key, where GET, HGETALL or JSON.GET reads it; its version lies beside it in a companion key of the same
+//! cluster slot (docs/decisions/0003-redis-format.md). One script a key compares and writes both at once; scripts travel in pipelines.
+
+mod check;
+mod fault;
+mod script;
+mod servers;
+mod slot;
+mod version;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use futures_util::{FutureExt, future::BoxFuture, future::ready};
+use redis::{Cmd, Pipeline, ServerErrorKind, Value};
+
+use self::script::{By, Scratch, Scripts};
+use self::servers::{Link, Servers};
+pub use self::version::StoredVersion;
+use super::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
+use crate::config::{Place, RedisSettings, SinkSettings, TargetSettings};
+use crate::fence::{Fence, Generation};
+use crate::plan::{Bytes, FencedWrite, SinkWrites};
+use crate::source::TopicPartition;
+
+/// Pipelines of one batch that are under way to one shard: the next is written while the server works on the last.
+const PIPELINES_AHEAD: usize = 2;
+
+/// Documents in Redis.
+pub struct RedisSink {
+    name: String,
+    max_pipeline: usize,
+    tombstone_seconds: u64,
+    targets: Vec<Arc<TargetSettings>>,
+    servers: Servers,
+    scripts: Scripts,
+}
+
+/// What became of each write of a pipeline; `None` where it must be sent again.
+type Results = Vec<(usize, Option<Result<WriteOutcome, Error>>)>;
+
+/// A write that a server sent elsewhere, or whose script it did not have.
+struct Again {
+    index: usize,
+    link: Arc<Link>,
+    /// The server takes this one command for a slot that it is still being given.
+    asking: bool,
+}
+
+impl RedisSink {
+    /// Connects when it is first used. [`Error::Setup`] where a URL can't be read.
+    pub fn new(settings: &SinkSettings, redis: &RedisSettings, targets: Vec<Arc<TargetSettings>>) -> Result<Self, Error> {
+        Ok(Self {
+            name: settings.name.clone(),
+            max_pipeline: redis.max_pipeline.max(1),
+            tombstone_seconds: settings.tombstone_ttl.as_secs().max(1),
+            targets,
+            servers: Servers::new(&settings.name, redis, settings.write_timeout)?,
+            scripts: Scripts::new(),
+        })
+    }
+
+    async fn write_all(&self, writes: &SinkWrites) -> Vec<Result<WriteOutcome, Error>> {
+        let topology = match self.servers.topology().await {
+            Ok(topology) => topology,
+            Err(error) => return writes.writes.iter().map(|_| Err(copy(&error))).collect(),
+        };
+        let mut results: Vec<_> = writes.writes.iter().map(|_| None).collect();
+        let mut by_shard = vec![Vec::new(); topology.shards.len()];
+        for (index, write) in writes.writes.iter().enumerate() {
+            // Without a shard for its slot the write stays without a result, which says that the sink is away.
+            if let Some(of_shard) = topology.shard_of(writes.slice(write.key)).and_then(|shard| by_shard.get_mut(shard)) {
+                of_shard.push(index);
+            }
+        }
+        let mut chunks = Vec::new();
+        for (of_shard, link) in by_shard.iter().zip(&topology.shards) {
+            chunks.extend(of_shard.chunks(self.max_pipeline).map(|chunk| self.send_chunk(writes, link, chunk)));
+        }
+        let mut sent = stream::iter(chunks).buffer_unordered(PIPELINES_AHEAD * topology.shards.len());
+        while let Some(of_chunk) = sent.next().await {
+            for (index, result) in of_chunk {
+                if let Some(slot) = results.get_mut(index) {
+                    *slot = result;
+                }
+            }
+        }
+        let missing = || Err(self.servers.at("cluster").away("no server holds the key's slot"));
+        results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
+    }
+
+    /// Sends one pipeline, and once more what was redirected or not known to the server.
+    async fn send_chunk(&self, writes: &SinkWrites, link: &Arc<Link>, chunk: &[usize]) -> Results {
+        let (mut results, again) = self.send(writes, link, By::Digest, chunk, false).await;
+        if again.is_empty() {
+            return results;
+        }
+        let mut rest = again.as_slice();
+        while let Some(first) = rest.first() {
+            let together = rest.iter().take_while(|again| again.link.address == first.link.address && again.asking == first.asking).count();
+            let (now, later) = rest.split_at(together);
+            let indexes: Vec<_> = now.iter().map(|again| again.index).collect();
+            let (resent, still) = self.send(writes, &first.link, By::Text, &indexes, first.asking).await;
+            let away = |index| (index, Some(Err(self.servers.at(&first.link.address).away("slots of the cluster are moving"))));
+            results.extend(resent);
+            results.extend(still.iter().map(|again| away(again.index)));
+            rest = later;
+        }
+        results
+    }
+
+    async fn send(&self, writes: &SinkWrites, link: &Arc<Link>, by: By, indexes: &[usize], asking: bool) -> (Results, Vec<Again>) {
+        let (mut results, mut again) = (Results::with_capacity(indexes.len()), Vec::new());
+        let mut sent = Vec::with_capacity(indexes.len());
+        let mut pipeline = Pipeline::with_capacity(if asking { 2 * indexes.len() } else { indexes.len() });
+        let mut scratch = Scratch::default();
+        for &index in indexes {
+            let write = writes.writes.get(index);
+            match write.and_then(|write| self.scripts.command(by, writes, write, self.tombstone_seconds, &mut scratch)) {
+                Some(command) => {
+                    if asking {
+                        pipeline.cmd("ASKING");
+                    }
+                    pipeline.add_command(command);
+                    sent.push(index);
+                }
+                None => results.push((index, Some(Err(self.malformed(writes, index))))),
+            }
+        }
+        if sent.is_empty() {
+            return (results, again);
+        }
+        let replies = match link.run(&mut pipeline).await {
+            Ok(replies) => replies,
+            Err(error) => {
+                self.servers.forget_topology();
+                let error = self.servers.at(&link.address).command(&error);
+                results.extend(sent.into_iter().map(|index| (index, Some(Err(copy(&error))))));
+                return (results, again);
+            }
+        };
+        let step = if asking { 2 } else { 1 };
+        for (index, reply) in sent.into_iter().zip(replies.into_iter().skip(step - 1).step_by(step)) {
+            match self.elsewhere(link, index, &reply) {
+                Some(elsewhere) => again.push(elsewhere),
+                None => results.push((index, Some(self.outcome(writes, link, index, &reply)))),
+            }
+        }
+        (results, again)
+    }
+
+    /// Where a write must be sent again; `None` where the reply is its result.
+    fn elsewhere(&self, link: &Arc<Link>, index: usize, reply: &Value) -> Option<Again> {
+        let Value::ServerError(error) = reply else { return None };
+        let kind = error.kind()?;
+        if kind == ServerErrorKind::NoScript {
+            return Some(Again { index, link: link.clone(), asking: false });
+        }
+        let asking = kind == ServerErrorKind::Ask;
+        if !asking && kind != ServerErrorKind::Moved {
+            return None;
+        }
+        if !asking {
+            self.servers.forget_topology();
+        }
+        // "3999 10.0.0.2:6379"; a server that does not know its own host leaves it out.
+        let address = error.details()?.split_ascii_whitespace().nth(1)?;
+        let (host, port) = address.rsplit_once(':')?;
+        let host = if host.is_empty() { link.host() } else { host };
+        let link = self.servers.link(host, port.parse().ok()?).ok()?;
+        Some(Again { index, link, asking })
+    }
+
+    fn outcome(&self, writes: &SinkWrites, link: &Link, index: usize, reply: &Value) -> Result<WriteOutcome, Error> {
+        let write = writes.writes.get(index);
+        let place = || write.and_then(|write| writes.targets.get(write.target as usize)).map_or_else(String::new, |target| place(target));
+        let at = self.servers.at(&link.address);
+        let stored = match reply {
+            Value::Int(1) => return Ok(WriteOutcome::Applied),
+            Value::Int(2) => return Ok(WriteOutcome::Duplicate),
+            Value::Int(3) => return Ok(WriteOutcome::Conflict),
+            Value::Int(4) => return Ok(WriteOutcome::Stale),
+            Value::ServerError(error) => return Err(at.write(&place(), error)),
+            other => {
+                if let Value::BulkString(text) = other {
+                    StoredVersion::parse(text)
+                } else {
+                    None
+                }
+            }
+        };
+        let (Some(stored), Some(write)) = (stored, write) else {
+            return Err(at.setup("the script's answer is not understood", "see whether it is a Redis server"));
+        };
+        if stored.fence.generation() > write.fence.generation() {
+            return Ok(WriteOutcome::Stale);
+        }
+        Err(Error::OtherPartition { sink: self.name.clone(), place: place(), stored: stored.partition, incoming: writes.partition })
+    }
+
+    fn malformed(&self, writes: &SinkWrites, index: usize) -> Error {
+        let target = writes.writes.get(index).and_then(|write| writes.targets.get(write.target as usize));
+        Error::Refused {
+            sink: self.name.clone(),
+            place: target.map_or_else(String::new, |target| place(target)),
+            code: "malformed",
+            message: "the write is not in this sink's form".to_owned(),
+        }
+    }
+
+    /// Sends a command to the shard of a key, and follows one redirection by asking for the shards anew.
+    async fn at_key(&self, key: &str, command: Cmd) -> Result<Value, Error> {
+        for last in [false, true] {
+            let topology = self.servers.topology().await?;
+            let Some(link) = topology.shard_of(key.as_bytes()).and_then(|shard| topology.shards.get(shard)) else {
+                self.servers.forget_topology();
+                return Err(self.servers.at("cluster").away("no server holds the key's slot"));
+            };
+            match link.one(command.clone()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => {
+                    self.servers.forget_topology();
+                    if last || error.kind() != redis::ErrorKind::Server(ServerErrorKind::Moved) {
+                        return Err(self.servers.at(&link.address).command(&error));
+                    }
+                }
+            }
+        }
+        Err(self.servers.at("cluster").away("slots of the cluster are moving"))
+    }
+
+    async fn read_watermark(&self, group: &str, source: &TopicPartition) -> Result<Option<Watermark>, Error> {
+        let topology = self.servers.topology().await?;
+        let mut smallest: Option<Watermark> = None;
+        for tag in &topology.tags {
+            let key = watermark_key(*tag, group, source);
+            let mut command = Cmd::new();
+            command.arg("GET").arg(&key);
+            let Value::BulkString(text) = self.at_key(&key, command).await? else { return Ok(None) };
+            let Some(watermark) = parse_watermark(&text) else {
+                let message = format!("the key {key} holds something that is no watermark; remove it if another program wrote it");
+                return Err(Error::Setup { sink: self.name.clone(), message });
+            };
+            let position = |watermark: &Watermark| (watermark.generation, watermark.next_offset);
+            if smallest.as_ref().is_none_or(|smallest| position(&watermark) < position(smallest)) {
+                smallest = Some(watermark);
+            }
+        }
+        Ok(smallest)
+    }
+
+    async fn write_watermark(&self, group: &str, source: &TopicPartition, watermark: Watermark) -> Result<(), Error> {
+        let topology = self.servers.topology().await?;
+        let text = format!("{} {} {}", watermark.generation.number(), watermark.next_offset, watermark.written_at_ms);
+        for tag in &topology.tags {
+            let key = watermark_key(*tag, group, source);
+            let mut command = Cmd::new();
+            command.arg("SET").arg(&key).arg(&text);
+            self.at_key(&key, command).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_identity(&self, topic: &str) -> Result<Option<TopicIdentity>, Error> {
+        let key = identity_key(topic);
+        let mut command = Cmd::new();
+        command.arg("GET").arg(&key);
+        let Value::BulkString(json) = self.at_key(&key, command).await? else { return Ok(None) };
+        serde_json::from_slice(&json).map(Some).map_err(|error| Error::Setup {
+            sink: self.name.clone(),
+            message: format!("the key {key} holds no topic identity ({error}); remove it if another program wrote it"),
+        })
+    }
+
+    async fn write_identity(&self, topic: &str, identity: &TopicIdentity) -> Result<(), Error> {
+        let key = identity_key(topic);
+        let json = serde_json::to_vec(identity).map_err(|error| Error::Setup {
+            sink: self.name.clone(),
+            message: format!("the identity of {topic} can't be written: {error}"),
+        })?;
+        self.at_key(&key, self.scripts.store_identity(&key, &json, identity.generation)).await?;
+        Ok(())
+    }
+
+    async fn clear_target(&self, target: &TargetSettings, fence: Fence, partition: i32) -> Result<(), Error> {
+        let Place::Redis { prefix, .. } = &target.place else { return Ok(()) };
+        let target = Arc::new(target.clone());
+        let topology = self.servers.topology().await?;
+        for link in &topology.shards {
+            let mut cursor: u64 = 0;
+            loop {
+                let mut command = Cmd::new();
+                command.arg("SCAN").arg(cursor).arg("MATCH").arg(glob(prefix)).arg("COUNT").arg(self.max_pipeline);
+                let answer = link.one(command).await.and_then(|answer| Ok(redis::from_redis_value::<(u64, Vec<Vec<u8>>)>(answer)?));
+                let (next, keys) = answer.map_err(|error| self.servers.at(&link.address).command(&error))?;
+                let keys = keys.iter().filter(|key| !self.is_of_longer_prefix(prefix, key));
+                for result in self.write_all(&deletes(&target, keys, fence, partition)).await {
+                    result?;
+                }
+                if next == 0 {
+                    break;
+                }
+                cursor = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a key that begins with `prefix:` belongs to a target whose own prefix goes on, as `orders:open` after `orders` does.
+    fn is_of_longer_prefix(&self, prefix: &str, key: &[u8]) -> bool {
+        self.targets.iter().any(|target| match &target.place {
+            Place::Redis { prefix: other, .. } => {
+                other.len() > prefix.len() && key.strip_prefix(other.as_bytes()).is_some_and(|rest| rest.starts_with(b":"))
+            }
+            Place::MongoDb { .. } => false,
+        })
+    }
+}
+
+/// One delete for each key.
+fn deletes<'k>(target: &Arc<TargetSettings>, keys: impl Iterator<Item = &'k Vec<u8>>, fence: Fence, partition: i32) -> SinkWrites {
+    // No guest takes part in a truncate.
+    let mut writes = SinkWrites { partition, module: "0000000000000000".into(), targets: vec![target.clone()], ..SinkWrites::default() };
+    for key in keys {
+        let key_bytes = Bytes { start: writes.bytes.len(), len: key.len() };
+        writes.bytes.extend_from_slice(key);
+        writes.writes.push(FencedWrite { target: 0, record: 0, fence, key: key_bytes, document: None, ttl_seconds: 0, content: 0 });
+    }
+    writes
+}
+
+/// All keys of a prefix, as SCAN's MATCH has it.
+fn glob(prefix: &str) -> String {
+    let mut pattern = String::with_capacity(prefix.len() + 2);
+    for letter in prefix.chars() {
+        if matches!(letter, '*' | '?' | '[' | ']' | '^' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push_str(":*");
+    pattern
+}
+
+fn watermark_key(tag: u32, group: &str, source: &TopicPartition) -> String {
+    format!("_sync:watermark:{{{tag}}}:{group}/{}/{}", source.topic, source.partition)
+}
+
+fn parse_watermark(text: &[u8]) -> Option<Watermark> {
+    let mut parts = std::str::from_utf8(text).ok()?.split(' ');
+    let generation = Generation::new(parts.next()?.parse().ok()?)?;
+    let (next_offset, written_at_ms) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some(Watermark { generation, next_offset, written_at_ms })
+}
+
+fn identity_key(topic: &str) -> String {
+    format!("_sync:identity:{topic}")
+}
+
+fn place(target: &TargetSettings) -> String {
+    match &target.place {
+        Place::Redis { prefix, .. } => prefix.clone(),
+        Place::MongoDb { collection } => collection.clone(),
+    }
+}
+
+/// One fault of a connection is the fault of each write that was under way on it.
+fn copy(error: &Error) -> Error {
+    match error {
+        Error::Away { sink, message } => Error::Away { sink: sink.clone(), message: message.clone() },
+        Error::Full { sink, message } => Error::Full { sink: sink.clone(), message: message.clone() },
+        Error::Refused { sink, place, code, message } => {
+            Error::Refused { sink: sink.clone(), place: place.clone(), code, message: message.clone() }
+        }
+        Error::OtherPartition { sink, place, stored, incoming } => {
+            Error::OtherPartition { sink: sink.clone(), place: place.clone(), stored: *stored, incoming: *incoming }
+        }
+        Error::Setup { sink, message } => Error::Setup { sink: sink.clone(), message: message.clone() },
+    }
+}
+
+impl Sink for RedisSink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.check_servers().boxed()
+    }
+
+    fn write<'a>(&'a self, writes: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
+        self.write_all(writes).boxed()
+    }
+
+    fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>> {
+        self.read_watermark(group, source).boxed()
+    }
+
+    fn store_watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition, watermark: Watermark) -> BoxFuture<'a, Result<(), Error>> {
+        self.write_watermark(group, source, watermark).boxed()
+    }
+
+    fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>> {
+        self.read_identity(topic).boxed()
+    }
+
+    fn store_identity<'a>(&'a self, topic: &'a str, identity: &'a TopicIdentity) -> BoxFuture<'a, Result<(), Error>> {
+        self.write_identity(topic, identity).boxed()
+    }
+
+    fn clear<'a>(&'a self, target: &'a TargetSettings, fence: Fence, partition: i32) -> BoxFuture<'a, Result<(), Error>> {
+        self.clear_target(target, fence, partition).boxed()
+    }
+
+    /// Nothing: Redis expires tombstones itself, and a script can't be overtaken by another.
+    fn sweep(&self) -> BoxFuture<'_, Result<(), Error>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn sweep_interval(&self) -> Option<Duration> {
+        None
+    }
+}

@@ -1,0 +1,7 @@
+-- ARGV[3]: time to live of the tombstone, in seconds.
+-- A document is deleted first, so that deletes get through to a server that is full: they are what makes room.
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+end
+redis.call('SET', KEYS[2], version, 'EX', ARGV[3])
+return 1

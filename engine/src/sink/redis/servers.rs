@@ -1,0 +1,271 @@
+//! The servers behind a sink: one, or the shards of a cluster. Connects when needed, and anew after a fault.
+//!
+//! A cluster is read here and not by the client library: a batch is sent as one pipeline a shard, watermarks lie on every
+//! shard, and each of a pipeline's redirections is followed by itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisResult, ServerErrorKind,
+    Value,
+};
+
+use super::fault::At;
+use super::slot::{self, SLOTS};
+use crate::config::RedisSettings;
+use crate::sink::Error;
+
+/// All servers of a sink.
+pub(super) struct Servers {
+    sink: String,
+    cluster: bool,
+    timeout: Duration,
+    /// Where to begin; a cluster names the others.
+    seeds: Vec<ConnectionInfo>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    links: HashMap<String, Arc<Link>>,
+    topology: Option<Arc<Topology>>,
+}
+
+/// Which server holds which keys.
+pub(super) struct Topology {
+    /// The server, or the primaries that hold slots.
+    pub(super) shards: Vec<Arc<Link>>,
+    /// For each shard the smallest number whose slot it holds: `{number}` in a key puts the key there.
+    pub(super) tags: Vec<u32>,
+    /// Index into `shards` of every slot; empty where there is one server.
+    by_slot: Vec<Option<u16>>,
+}
+
+/// One server.
+pub(super) struct Link {
+    /// `host:port`.
+    pub(super) address: String,
+    info: ConnectionInfo,
+    timeout: Duration,
+    connection: tokio::sync::Mutex<Connection>,
+}
+
+#[derive(Default)]
+struct Connection {
+    open: Option<MultiplexedConnection>,
+    /// Counts the connections, so that a late fault of an earlier one does not close the next.
+    serial: u64,
+}
+
+impl Servers {
+    pub(super) fn new(sink: &str, redis: &RedisSettings, timeout: Duration) -> Result<Self, Error> {
+        let setup = |message: &str| Error::Setup { sink: sink.to_owned(), message: message.to_owned() };
+        let seeds: Result<Vec<_>, _> = redis.urls.iter().map(|url| url.as_str().into_connection_info()).collect();
+        let seeds =
+            seeds.map_err(|_| setup("a URL can't be read; write redis://[user:password@]host:port[/database], or rediss:// for TLS"))?;
+        if seeds.is_empty() {
+            return Err(setup("it has no URL; write redis://[user:password@]host:port[/database]"));
+        }
+        Ok(Self { sink: sink.to_owned(), cluster: redis.cluster, timeout, seeds, known: Mutex::default() })
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        self.cluster
+    }
+
+    /// The shards as they were last seen, asked for where they are not known.
+    pub(super) async fn topology(&self) -> Result<Arc<Topology>, Error> {
+        if let Some(topology) = self.known().topology.clone() {
+            return Ok(topology);
+        }
+        let topology = if self.cluster { self.discover().await? } else { self.single()? };
+        let topology = Arc::new(topology);
+        self.known().topology = Some(topology.clone());
+        Ok(topology)
+    }
+
+    /// The shards must be asked for anew: one is gone, or slots have moved.
+    pub(super) fn forget_topology(&self) {
+        self.known().topology = None;
+    }
+
+    /// The server at an address that a redirection names.
+    pub(super) fn link(&self, host: &str, port: u16) -> Result<Arc<Link>, Error> {
+        let seed = self.seeds.first().ok_or_else(|| self.at(host).setup("it has no URL", "give the sink one"))?;
+        Ok(self.link_like(seed, host, port))
+    }
+
+    fn single(&self) -> Result<Topology, Error> {
+        let seed = self.seeds.first().ok_or_else(|| self.at("redis").setup("it has no URL", "give the sink one"))?;
+        let link = Arc::new(Link::new(seed.clone(), self.timeout));
+        Ok(Topology { shards: vec![link], tags: vec![0], by_slot: Vec::new() })
+    }
+
+    /// Asks the seeds and all servers that were ever named, until one answers.
+    async fn discover(&self) -> Result<Topology, Error> {
+        let known: Vec<_> = self.known().links.values().cloned().collect();
+        let seeds = self.seeds.iter().map(|seed| Arc::new(Link::new(seed.clone(), self.timeout)));
+        let mut last = None;
+        for link in known.into_iter().chain(seeds) {
+            let mut command = Cmd::new();
+            command.arg("CLUSTER").arg("SLOTS");
+            match link.one(command).await {
+                Ok(slots) => match self.read_slots(&link, &slots) {
+                    Some(topology) => return Ok(topology),
+                    None => last = Some(self.at(&link.address).away("its cluster has no slots assigned")),
+                },
+                Err(error) => last = Some(self.at(&link.address).command(&error)),
+            }
+        }
+        Err(last.unwrap_or_else(|| self.at("redis").away("no server is known")))
+    }
+
+    /// Reads the answer to CLUSTER SLOTS: `[first, last, [host, port, …], replicas…]` for each range.
+    fn read_slots(&self, asked: &Link, answer: &Value) -> Option<Topology> {
+        let mut shards: Vec<Arc<Link>> = Vec::new();
+        let mut by_slot = vec![None; SLOTS];
+        for range in as_array(answer)? {
+            let [first, last, primary, ..] = as_array(range)? else { return None };
+            let [host, port, ..] = as_array(primary)? else { return None };
+            // A server that does not know its own name leaves it out: it is the one that was asked.
+            let host = as_text(host).filter(|host| !host.is_empty() && *host != "?").unwrap_or_else(|| asked.host());
+            let link = self.link_like(&asked.info, host, u16::try_from(as_integer(port)?).ok()?);
+            let shard = shards.iter().position(|shard| shard.address == link.address).unwrap_or_else(|| {
+                shards.push(link);
+                shards.len() - 1
+            });
+            let slots = usize::try_from(as_integer(first)?).ok()?..=usize::try_from(as_integer(last)?).ok()?;
+            by_slot.get_mut(slots)?.fill(u16::try_from(shard).ok());
+        }
+        if shards.is_empty() {
+            return None;
+        }
+        let tags = tags(&by_slot, shards.len());
+        Some(Topology { shards, tags, by_slot })
+    }
+
+    fn link_like(&self, like: &ConnectionInfo, host: &str, port: u16) -> Arc<Link> {
+        let address = if let ConnectionAddr::TcpTls { insecure, tls_params, .. } = like.addr() {
+            ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: *insecure, tls_params: tls_params.clone() }
+        } else {
+            ConnectionAddr::Tcp(host.to_owned(), port)
+        };
+        let link = Link::new(like.clone().set_addr(address), self.timeout);
+        self.known().links.entry(link.address.clone()).or_insert_with(|| Arc::new(link)).clone()
+    }
+
+    pub(super) fn at<'a>(&'a self, server: &'a str) -> At<'a> {
+        At { sink: &self.sink, server }
+    }
+
+    /// What is known is replaced whole, so a poisoned lock is as good as another.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Topology {
+    /// Index of the shard that holds a key; `None` where a cluster has no server for its slot.
+    pub(super) fn shard_of(&self, key: &[u8]) -> Option<usize> {
+        if self.by_slot.is_empty() {
+            return Some(0);
+        }
+        self.by_slot.get(slot::of_key(key)).copied().flatten().map(usize::from)
+    }
+}
+
+/// For each shard the smallest number whose slot it holds. Every shard has a slot, and every slot a number.
+fn tags(by_slot: &[Option<u16>], shards: usize) -> Vec<u32> {
+    let mut tags = vec![None; shards];
+    let mut missing = shards;
+    for number in 0u32.. {
+        if missing == 0 {
+            break;
+        }
+        let shard = by_slot.get(slot::of_key(number.to_string().as_bytes())).copied().flatten();
+        if let Some(tag @ None) = shard.and_then(|shard| tags.get_mut(usize::from(shard))) {
+            *tag = Some(number);
+            missing -= 1;
+        }
+    }
+    tags.into_iter().flatten().collect()
+}
+
+impl Link {
+    fn new(info: ConnectionInfo, timeout: Duration) -> Self {
+        let address = match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
+            ConnectionAddr::Unix(path) => path.display().to_string(),
+            _ => "redis".to_owned(),
+        };
+        Self { address, info, timeout, connection: tokio::sync::Mutex::default() }
+    }
+
+    pub(super) fn host(&self) -> &str {
+        self.address.rsplit_once(':').map_or(&self.address, |(host, _)| host)
+    }
+
+    /// Sends a pipeline and returns a value for each command; an error that the server answers to one of them is among the values.
+    pub(super) async fn run(&self, pipeline: &mut Pipeline) -> RedisResult<Vec<Value>> {
+        pipeline.ignore_errors();
+        let (mut connection, serial) = self.connect().await?;
+        let values = pipeline.query_async::<Vec<Value>>(&mut connection).await;
+        let useless = match &values {
+            Ok(values) => values.iter().any(is_read_only),
+            Err(_) => true,
+        };
+        if useless {
+            self.close(serial).await;
+        }
+        values
+    }
+
+    /// Sends one command.
+    pub(super) async fn one(&self, command: Cmd) -> RedisResult<Value> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        let values = self.run(&mut pipeline).await?;
+        values.into_iter().next().unwrap_or_default().extract_error()
+    }
+
+    /// The lock is held while connecting, so that all who wait get the one connection; the time for it is limited.
+    async fn connect(&self) -> RedisResult<(MultiplexedConnection, u64)> {
+        let mut connection = self.connection.lock().await;
+        if let Some(open) = &connection.open {
+            return Ok((open.clone(), connection.serial));
+        }
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeout)).set_response_timeout(Some(self.timeout));
+        let client = Client::open(self.info.clone())?;
+        let open = client.get_multiplexed_async_connection_with_config(&config).await?;
+        connection.serial += 1;
+        connection.open = Some(open.clone());
+        Ok((open, connection.serial))
+    }
+
+    /// Drops a connection, so that the next command asks for the server anew: its name may lead elsewhere by then.
+    async fn close(&self, serial: u64) {
+        let mut connection = self.connection.lock().await;
+        if connection.serial == serial {
+            connection.open = None;
+        }
+    }
+}
+
+fn is_read_only(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::ReadOnly))
+}
+
+fn as_array(value: &Value) -> Option<&[Value]> {
+    if let Value::Array(values) = value { Some(values) } else { None }
+}
+
+fn as_integer(value: &Value) -> Option<i64> {
+    if let Value::Int(number) = value { Some(*number) } else { None }
+}
+
+fn as_text(value: &Value) -> Option<&str> {
+    if let Value::BulkString(text) = value { std::str::from_utf8(text).ok() } else { None }
+}

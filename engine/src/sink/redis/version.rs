@@ -1,0 +1,78 @@
+//! The text in a companion key: everything that is known of the last write of its document.
+//!
+//! `fence state content module partition [mark]`, separated by one space: docs/decisions/0003-redis-format.md.
+
+use std::io::Write as _;
+
+use crate::fence::Fence;
+use crate::plan::{FencedWrite, SinkWrites};
+
+/// Writes the companion key of a document's key, which lies in the same cluster slot.
+pub(super) fn write_key(buffer: &mut Vec<u8>, document_key: &[u8]) {
+    buffer.clear();
+    buffer.extend_from_slice(b"_sync:{");
+    buffer.extend_from_slice(document_key);
+    buffer.push(b'}');
+}
+
+/// Writes the version of a write.
+#[expect(clippy::expect_used, reason = "writing to a vector can't fail")]
+pub(super) fn write(buffer: &mut Vec<u8>, writes: &SinkWrites, write: &FencedWrite) {
+    let state = if write.document.is_some() { 'p' } else { 'd' };
+    buffer.clear();
+    write!(buffer, "{} {state} {:016x} {:0>16} {}", write.fence, write.content, writes.module, writes.partition).expect("a vector");
+}
+
+/// A version as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredVersion {
+    /// Of the last write.
+    pub fence: Fence,
+    /// Whether the last write was a delete.
+    pub deleted: bool,
+    /// Partition of the last write.
+    pub partition: i32,
+}
+
+impl StoredVersion {
+    /// `None` where the text is no version.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let mut parts = text.split(' ');
+        let fence = Fence::from_stored(parts.next()?.parse().ok()?)?;
+        let deleted = match parts.next()? {
+            "p" => false,
+            "d" => true,
+            _ => return None,
+        };
+        let partition = parts.nth(2)?.parse().ok()?;
+        Some(Self { fence, deleted, partition })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::fence::Generation;
+    use crate::plan::Bytes;
+
+    #[test]
+    fn the_format_is_the_documented_one() {
+        let fence = Fence::new(Generation::FIRST, 5).expect("a fence");
+        let document = Some(Bytes { start: 0, len: 0 });
+        let put = FencedWrite { target: 0, record: 0, fence, key: Bytes { start: 0, len: 0 }, document, ttl_seconds: 0, content: 0xabc };
+        let writes = SinkWrites { partition: 12, module: "00c0ffee00c0ffee".into(), ..SinkWrites::default() };
+        let mut text = Vec::new();
+        write(&mut text, &writes, &put);
+        assert_eq!(String::from_utf8_lossy(&text), "0000281474976710661 p 0000000000000abc 00c0ffee00c0ffee 12");
+        assert_eq!(StoredVersion::parse(&text), Some(StoredVersion { fence, deleted: false, partition: 12 }));
+        text.extend_from_slice(b" 0000281474976710669");
+        assert_eq!(StoredVersion::parse(&text), Some(StoredVersion { fence, deleted: false, partition: 12 }));
+        write(&mut text, &writes, &FencedWrite { document: None, content: 0, ..put });
+        assert_eq!(String::from_utf8_lossy(&text), "0000281474976710661 d 0000000000000000 00c0ffee00c0ffee 12");
+        assert_eq!(StoredVersion::parse(b"hello"), None);
+        write_key(&mut text, b"orders:42");
+        assert_eq!(text, b"_sync:{orders:42}");
+    }
+}

@@ -1,0 +1,293 @@
+//! The consumer group's member: one thread polls librdkafka's main queue for what is no record: partitions that come and go, errors,
+//! statistics. Records come through [`KafkaReader`]s.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc as std_mpsc;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::statistics::Statistics;
+use tokio::sync::mpsc;
+
+use super::cluster::{Cluster, TopicFacts};
+use super::group::{GroupConsumer, GroupContext, Membership};
+use super::reader::KafkaReader;
+use super::{Error, TopicPartition, client};
+use crate::commit::{Commits, KafkaCommits};
+use crate::config::Settings;
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// The same error is told once in this time.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// What the group's member tells. The channel closes when the member has left the group and its thread has ended.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Partitions come. The receiver decides where to start, and answers; until then, at most half of `max.poll.interval.ms`, nothing else
+    /// happens. [`KafkaSource::reader`] has their readers already.
+    Assigned {
+        /// What is known of them.
+        partitions: Vec<CommittedPartition>,
+        /// A partition that the answer leaves out is not read. No answer in time: the member leaves and joins again.
+        reply: Reply<Vec<StartAt>>,
+    },
+    /// Partitions go; their readers have ended. Until the answer, at most `drain_timeout`, their offsets may still be committed.
+    Revoked {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+        /// Someone else may have them already: nothing may be committed any more.
+        lost: bool,
+        /// Answered when all is settled and committed.
+        done: Reply<()>,
+    },
+    /// [`Error::Away`] mends itself; anything else needs the operator.
+    Fault(Error),
+    /// Every few seconds.
+    Statistics(LagStatistics),
+}
+
+/// A partition that was given to this worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedPartition {
+    /// Which.
+    pub source: TopicPartition,
+    /// The group's committed offset.
+    pub committed: Option<i64>,
+    /// First offset of the log.
+    pub low: i64,
+    /// The offset behind the log's last record.
+    pub high: i64,
+}
+
+/// Where a partition is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartAt {
+    /// Which.
+    pub source: TopicPartition,
+    /// The first offset that is read.
+    pub offset: i64,
+}
+
+/// How far behind the member is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LagStatistics {
+    /// The partitions that this worker has.
+    pub partitions: Vec<PartitionLag>,
+}
+
+/// How far behind a partition is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// Which.
+    pub source: TopicPartition,
+    /// The offset behind the log's last record, once something was fetched.
+    pub high: Option<i64>,
+    /// The group's committed offset, once one was committed by this worker.
+    pub committed: Option<i64>,
+    /// Records between the two.
+    pub lag: Option<i64>,
+}
+
+impl LagStatistics {
+    pub(super) fn of(statistics: &Statistics, owned: impl Fn(&TopicPartition) -> bool) -> Self {
+        let offset = |offset: i64| (offset >= 0).then_some(offset);
+        let mut partitions = Vec::new();
+        for topic in statistics.topics.values() {
+            for partition in topic.partitions.values() {
+                let source = TopicPartition::new(topic.topic.as_str(), partition.partition);
+                if owned(&source) {
+                    let (high, committed) = (offset(partition.hi_offset), offset(partition.committed_offset));
+                    let lag = high.zip(committed).map(|(high, committed)| (high - committed).max(0));
+                    partitions.push(PartitionLag { source, high, committed, lag });
+                }
+            }
+        }
+        partitions.sort_by(|a, b| a.source.cmp(&b.source));
+        Self { partitions }
+    }
+}
+
+/// An answer that a callback waits for. Dropped: there is none.
+#[derive(Debug)]
+pub struct Reply<T>(std_mpsc::SyncSender<T>);
+
+impl<T> Reply<T> {
+    /// A reply and where it arrives.
+    pub fn channel() -> (Self, std_mpsc::Receiver<T>) {
+        let (sender, receiver) = std_mpsc::sync_channel(1);
+        (Self(sender), receiver)
+    }
+
+    /// Answers. Whether the one who asked was still waiting makes no difference here.
+    pub fn send(self, answer: T) {
+        self.0.try_send(answer).ok();
+    }
+}
+
+/// The worker's membership in the consumer group.
+pub struct KafkaSource {
+    membership: Arc<Membership>,
+    settings: Settings,
+}
+
+impl KafkaSource {
+    /// Joins the group for the topics of all routes and those passed over. Events must be received until the channel closes.
+    pub fn start(settings: &Settings, events: mpsc::Sender<SourceEvent>) -> Result<Arc<Self>, Error> {
+        let membership = Membership::new(events, settings.kafka.max_poll_interval, settings.drain_timeout);
+        let setup = |error: KafkaError| Error::Setup { message: format!("{error}; check [kafka] in the configuration") };
+        let context = GroupContext::new(Arc::clone(&membership));
+        let consumer = Arc::new(BaseConsumer::from_config_and_context(&client::consumer(settings), context).map_err(setup)?);
+        membership.consumer.get_or_init(|| Arc::downgrade(&consumer));
+        let topics: Vec<String> =
+            settings.routes.iter().map(|route| route.topic.clone()).chain(settings.passed_over_topics.iter().cloned()).collect();
+        subscribe(&consumer, &topics).map_err(setup)?;
+        let member = Member { consumer, membership: Arc::clone(&membership), topics, last_fault: None };
+        let thread = std::thread::Builder::new().name("source".to_owned());
+        thread
+            .spawn(move || member.run())
+            .map_err(|error| Error::Setup { message: format!("no thread for the Kafka consumer: {error}") })?;
+        Ok(Arc::new(Self { membership, settings: settings.clone() }))
+    }
+
+    /// The reader of an assigned partition; handed out once an assignment.
+    pub fn reader(&self, source: &TopicPartition) -> Option<KafkaReader> {
+        self.membership.slot(source)?.reader()
+    }
+
+    /// Commits to the group.
+    pub fn commits(&self) -> Arc<dyn Commits> {
+        Arc::new(KafkaCommits::new(Arc::clone(&self.membership)))
+    }
+
+    /// Time since librdkafka was last polled. A worker for which this passes `max.poll.interval.ms` may have lost its partitions unknowingly.
+    pub fn last_poll_age(&self) -> Duration {
+        self.membership.last_poll_age()
+    }
+
+    /// Begins to leave the group: partitions are revoked as in a rebalance, then the event channel closes. Returns at once.
+    pub fn stop(&self) {
+        self.membership.stopping.store(true, Ordering::Release);
+    }
+
+    /// What Kafka knows of a topic. Blocks for a few request time-outs at most: call it off the runtime's threads.
+    pub fn cluster_facts(&self, topic: &str) -> Result<TopicFacts, Error> {
+        Cluster::new(&self.settings)?.facts(topic)
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The polling thread's own.
+struct Member {
+    consumer: Arc<GroupConsumer>,
+    membership: Arc<Membership>,
+    topics: Vec<String>,
+    last_fault: Option<(Option<RDKafkaErrorCode>, Instant)>,
+}
+
+impl Member {
+    fn run(mut self) {
+        while !self.membership.stopping.load(Ordering::Acquire) {
+            self.poll();
+            if self.membership.rejoin.swap(false, Ordering::AcqRel) {
+                self.leave();
+                if let Err(error) = subscribe(&self.consumer, &self.topics) {
+                    self.tell(Error::Setup { message: format!("the group can't be joined again: {error}; restart the worker") });
+                }
+            }
+        }
+        self.leave();
+        let Self { consumer, membership, .. } = self;
+        // The readers' queues hold the consumer too: they go first, so that its last reference, and its close, are here.
+        membership.close_readers();
+        drop(consumer);
+        membership.end();
+    }
+
+    fn poll(&mut self) {
+        let consumer = Arc::clone(&self.consumer);
+        match consumer.poll(POLL) {
+            None => {}
+            Some(Ok(message)) => self.stray(&message),
+            Some(Err(error)) => self.fault(&error),
+        }
+        self.membership.polled();
+    }
+
+    /// Leaves the group: revokes what is assigned, by the same callback as a rebalance, within its deadline.
+    fn leave(&mut self) {
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + self.membership.drain_timeout + client::REQUEST_TIMEOUT;
+        while !self.membership.owns_nothing() && Instant::now() < deadline {
+            self.poll();
+        }
+    }
+
+    /// Every partition's queue is split off before it is assigned: a record here is a fault of this program, and must not be lost silently.
+    fn stray(&self, message: &BorrowedMessage<'_>) {
+        let source = TopicPartition::new(message.topic(), message.partition());
+        let text = format!(
+            "{source}: the record at offset {} came outside of the partition's queue; restart the worker, and report this",
+            message.offset()
+        );
+        if let Some(slot) = self.membership.slot(&source) {
+            slot.fail(text.clone());
+        }
+        self.tell(Error::Setup { message: text });
+    }
+
+    fn fault(&mut self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let repeated = self.last_fault.is_some_and(|(last, at)| last == code && at.elapsed() < QUIET);
+        if matches!(error, KafkaError::PartitionEOF(_)) || (repeated && !fatal) {
+            return;
+        }
+        self.last_fault = Some((code, Instant::now()));
+        self.tell(classify(error, code, fatal));
+    }
+
+    fn tell(&self, fault: Error) {
+        // What mends itself may go untold where the receiver is behind; what does not waits for room.
+        let patience = if matches!(fault, Error::Away { .. }) { Duration::ZERO } else { client::REQUEST_TIMEOUT };
+        if let Err(SourceEvent::Fault(fault)) = self.membership.send(SourceEvent::Fault(fault), Instant::now() + patience) {
+            tracing::warn!(error = %fault, "Kafka");
+        }
+    }
+}
+
+fn subscribe(consumer: &GroupConsumer, topics: &[String]) -> Result<(), KafkaError> {
+    consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn classify(error: &KafkaError, code: Option<RDKafkaErrorCode>, fatal: bool) -> Error {
+    let remedy = match code {
+        Some(
+            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::UnsupportedSASLMechanism,
+        ) => "check the user, the password and sasl.mechanism in [kafka.properties]",
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "permit READ and DESCRIBE on the topics of all routes",
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "permit READ on the consumer group",
+        Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => "permit the worker's user on the cluster",
+        Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
+            "other members of the group use another assignment strategy: stop them, or give this worker a group of its own"
+        }
+        Some(RDKafkaErrorCode::InvalidGroupId) => "choose another group",
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            return Error::Away {
+                message: format!("{error}: a topic of a route does not exist yet; it appears with the first change of its table"),
+            };
+        }
+        _ if fatal => "restart the worker",
+        _ => return Error::Away { message: error.to_string() },
+    };
+    Error::Setup { message: format!("{error}; {remedy}") }
+}

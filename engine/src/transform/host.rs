@@ -1,0 +1,238 @@
+//! The process's one wasmtime engine, and the way from a file to a [`Module`].
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::bindings::{Transformer, TransformerPre};
+use super::cache::Cache;
+use super::instance::Instance;
+use super::limits::{Limits, MAX_TABLE_ELEMENTS};
+use super::module::{Budget, Module};
+use crate::config::{TransformHostSettings, TransformSettings};
+
+/// How often deadlines are looked at.
+pub(super) const EPOCH: Duration = Duration::from_millis(1);
+/// No component is larger; one with a Python runtime has 20 MB.
+const MAX_MODULE_BYTES: u64 = 256 << 20;
+/// What a guest may import: the contract's own interfaces. `types` has no functions.
+const IMPORTS: [&str; 3] = ["streamsync:transform/types@0.1.0", "streamsync:transform/log@0.1.0", "streamsync:transform/metrics@0.1.0"];
+/// Core instances of one component; one with a Python runtime and its WASI stubs has more than 64.
+const CORE_INSTANCES: u32 = 400;
+const MEMORIES: u32 = 8;
+const TABLES: u32 = 64;
+const TABLES_OF_A_MODULE: u32 = 8;
+const INSTANCE_BYTES: usize = 4 << 20;
+/// A linear memory's address space; the settings' own limit is far lower, and pages are taken only as they are touched.
+const MEMORY_BYTES: usize = 4 << 30;
+/// Two lanes' old and new instances may overlap for a moment, and each `load` makes one.
+const SPARE_INSTANCES: u32 = 4;
+
+/// Why a guest can't be used at all: the route does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The engine itself.
+    #[error(
+        "wasmtime can't be set up for {instances} instances: {message}; lower transforms.max_instances, or raise the limit of address space"
+    )]
+    Engine {
+        /// Instances asked for.
+        instances: u32,
+        /// What wasmtime said.
+        message: String,
+    },
+    /// The file.
+    #[error("module {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file's content.
+    #[error("module {path}: {what}")]
+    NotAComponent {
+        /// The file.
+        path: String,
+        /// What it is instead, and the remedy.
+        what: String,
+    },
+    /// Another file than the pinned one.
+    #[error(
+        "module {path} has SHA-256 {found}, the configuration pins {pinned}: put the pinned file there, or pin this one after you have reviewed it"
+    )]
+    OtherDigest {
+        /// The file.
+        path: String,
+        /// Its digest.
+        found: String,
+        /// The configured digest.
+        pinned: String,
+    },
+    /// It wants what no guest gets.
+    #[error(
+        "module {path} imports {imports}: a transform may import nothing but log and metrics of streamsync:transform@0.1.0; build it without WASI"
+    )]
+    ForeignImports {
+        /// The file.
+        path: String,
+        /// Their names.
+        imports: String,
+    },
+    /// It is a component of another world.
+    #[error("module {path} does not fit streamsync:transform@0.1.0: {message}")]
+    OtherWorld {
+        /// The file.
+        path: String,
+        /// What wasmtime said.
+        message: String,
+    },
+    /// It failed before the first event.
+    #[error("transform {module} of route {route} can't be started: {source}")]
+    Start {
+        /// The module's name, or its file.
+        module: String,
+        /// The route's name; empty while the module is only inspected.
+        route: String,
+        /// What the guest said or did.
+        source: super::Error,
+    },
+}
+
+/// Loads modules.
+pub struct TransformHost {
+    engine: Engine,
+    linker: Linker<Limits>,
+    cache: Option<Cache>,
+}
+
+impl TransformHost {
+    /// The host of this process. A cache that can't be trusted is not used, and the log says so.
+    pub fn new(settings: &TransformHostSettings) -> Result<Self, SetupError> {
+        let refuse = |message: String| SetupError::Engine { instances: settings.max_instances, message };
+        let engine = Engine::new(&config(settings.max_instances)).map_err(|error| refuse(error.to_string()))?;
+        start_ticker(&engine).map_err(|error| refuse(error.to_string()))?;
+        let mut linker = Linker::new(&engine);
+        Transformer::add_to_linker::<_, HasSelf<_>>(&mut linker, |limits| limits).map_err(|error| refuse(error.to_string()))?;
+        let cache = settings.cache_dir.as_deref().and_then(|dir| {
+            Cache::open(dir)
+                .inspect_err(|error| tracing::warn!(dir = %dir.display(), %error, "compiled modules are not kept: the cache directory can't be used"))
+                .ok()
+        });
+        Ok(Self { engine, linker, cache })
+    }
+
+    /// Reads, checks and compiles a module. Compiling takes seconds for a scripting language's runtime; not for an async thread.
+    pub fn load(&self, settings: &TransformSettings) -> Result<Arc<Module>, SetupError> {
+        let path = settings.module.display().to_string();
+        let bytes = read(&settings.module).map_err(|source| SetupError::Unreadable { path: path.clone(), source })?;
+        check_kind(&bytes).map_err(|what| SetupError::NotAComponent { path: path.clone(), what: what.to_owned() })?;
+        let digest = hexadecimal(&Sha256::digest(&bytes));
+        if let Some(pinned) = settings.sha256.as_ref().filter(|pinned| !pinned.eq_ignore_ascii_case(&digest)) {
+            return Err(SetupError::OtherDigest { path, found: digest, pinned: pinned.clone() });
+        }
+        let component = self.compile(&bytes, &digest, &path)?;
+        check_imports(&component, &self.engine, &path)?;
+        let other_world = |error: wasmtime::Error| SetupError::OtherWorld { path: path.clone(), message: format!("{error:#}") };
+        let component = self.linker.instantiate_pre(&component).and_then(TransformerPre::new).map_err(other_world)?;
+        let budget = Budget::new(settings);
+        let description = Instance::of(&self.engine, &component, budget)
+            .and_then(|mut instance| instance.describe())
+            .map_err(|source| SetupError::Start { module: path.clone(), route: String::new(), source })?;
+        let (name, version) = (super::instance::shown(description.name), super::instance::shown(description.version));
+        let config_schema = description.config_schema;
+        Ok(Arc::new(Module { digest, name, version, config_schema, engine: self.engine.clone(), component, budget }))
+    }
+
+    fn compile(&self, bytes: &[u8], digest: &str, path: &str) -> Result<Component, SetupError> {
+        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.load(&self.engine, digest)) {
+            return Ok(component);
+        }
+        let refuse =
+            |error: wasmtime::Error| SetupError::NotAComponent { path: path.to_owned(), what: format!("it does not compile: {error:#}") };
+        let component = Component::from_binary(&self.engine, bytes).map_err(refuse)?;
+        if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.store(&self.engine, digest, &component)) {
+            tracing::warn!(module = path, %error, "the compiled module could not be kept: the next start compiles it again");
+        }
+        Ok(component)
+    }
+}
+
+fn config(max_instances: u32) -> Config {
+    let instances = max_instances.saturating_add(SPARE_INSTANCES);
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
+        .total_memories(instances.saturating_mul(2).max(MEMORIES))
+        .total_tables(instances.saturating_mul(8).max(TABLES))
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_tables_per_module(TABLES_OF_A_MODULE)
+        .max_component_instance_size(INSTANCE_BYTES)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .max_memory_size(MEMORY_BYTES)
+        .table_elements(MAX_TABLE_ELEMENTS);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        // A call costs 300 ns without it and 800 ns with it, and the contract has nothing asynchronous.
+        .concurrency_support(false);
+    config
+}
+
+/// Ends by itself when the last user of the engine is gone.
+fn start_ticker(engine: &Engine) -> std::io::Result<()> {
+    let weak = engine.weak();
+    let tick = move || {
+        while let Some(engine) = weak.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH);
+        }
+    };
+    std::thread::Builder::new().name("guest-epochs".into()).spawn(tick).map(drop)
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let file = std::fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_MODULE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_MODULE_BYTES {
+        return Err(std::io::Error::other(format!("it is larger than {MAX_MODULE_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn check_kind(bytes: &[u8]) -> Result<(), &'static str> {
+    match bytes {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Err("it is a core WebAssembly module: make a component of it, with `wasm-tools component new` or the tool of your language")
+        }
+        [0, b'a', b's', b'm', ..] => Err("it is WebAssembly of another version than this host knows"),
+        [0x7f, b'E', b'L', b'F', ..] => Err("it is compiled machine code, which is never loaded: give the WebAssembly component itself"),
+        [] => Err("it is empty"),
+        _ => Err("it is no WebAssembly component"),
+    }
+}
+
+fn check_imports(component: &Component, engine: &Engine, path: &str) -> Result<(), SetupError> {
+    let foreign: Vec<String> = component
+        .component_type()
+        .imports(engine)
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| !IMPORTS.contains(&name.as_str()))
+        .collect();
+    if foreign.is_empty() { Ok(()) } else { Err(SetupError::ForeignImports { path: path.to_owned(), imports: foreign.join(", ") }) }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

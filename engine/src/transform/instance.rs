@@ -1,0 +1,112 @@
+//! One instance of a module, and the contract's calls with their limits.
+
+use std::time::Duration;
+
+use wasmtime::{Store, Trap};
+
+use super::Error;
+use super::bindings::Transformer;
+use super::bindings::exports::streamsync::transform::transform::{Context, Description};
+use super::bindings::streamsync::transform::types::{Batch, Outcome, Plan, TableSchema};
+use super::host::EPOCH;
+use super::limits::{Limits, Said};
+use super::module::{Budget, Module};
+
+/// What may cross in one call beside the answer itself: log messages, descriptions, errors.
+const SPARE_BYTES: usize = 1 << 20;
+
+pub(super) struct Instance {
+    store: Store<Limits>,
+    guest: Transformer,
+    budget: Budget,
+}
+
+impl Instance {
+    /// Instantiates the module; a start function of the guest runs within the call's limits.
+    pub(super) fn new(module: &Module) -> Result<Self, Error> {
+        Self::of(&module.engine, &module.component, module.budget)
+    }
+
+    pub(super) fn of(
+        engine: &wasmtime::Engine,
+        component: &super::bindings::TransformerPre<Limits>,
+        budget: Budget,
+    ) -> Result<Self, Error> {
+        let mut store = Store::new(engine, Limits::new(budget.max_memory_bytes, budget.max_log_lines));
+        store.limiter(|limits| limits);
+        store.set_hostcall_fuel(budget.max_output_bytes.saturating_add(SPARE_BYTES));
+        store.set_epoch_deadline(ticks(budget.call_timeout));
+        match component.instantiate(&mut store) {
+            Ok(guest) => Ok(Self { store, guest, budget }),
+            Err(error) => Err(Error::Unavailable { message: said_of(&failure(&error, store.data(), budget)) }),
+        }
+    }
+
+    pub(super) fn describe(&mut self) -> Result<Description, Error> {
+        self.call(|guest, store| guest.streamsync_transform_transform().call_describe(store).map(Ok))
+    }
+
+    pub(super) fn init(&mut self, context: &Context) -> Result<(), Error> {
+        self.call(|guest, store| guest.streamsync_transform_transform().call_init(store, context))
+    }
+
+    pub(super) fn open(&mut self, schema: &TableSchema) -> Result<Plan, Error> {
+        self.call(|guest, store| guest.streamsync_transform_transform().call_open(store, schema))
+    }
+
+    pub(super) fn apply(&mut self, batch: &Batch) -> Result<Outcome, Error> {
+        self.call(|guest, store| guest.streamsync_transform_transform().call_apply(store, batch))
+    }
+
+    /// What the guest said since this was last asked.
+    pub(super) fn take_said(&mut self) -> Said {
+        std::mem::take(&mut self.store.data_mut().said)
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes
+    }
+
+    fn call<T>(&mut self, call: impl FnOnce(&Transformer, &mut Store<Limits>) -> wasmtime::Result<Result<T, String>>) -> Result<T, Error> {
+        self.store.set_epoch_deadline(ticks(self.budget.call_timeout));
+        match call(&self.guest, &mut self.store) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(message)) => Err(Error::GuestError { message: shown(message) }),
+            Err(error) => Err(failure(&error, self.store.data(), self.budget)),
+        }
+    }
+}
+
+/// One more than the timeout has, because the first tick may come at once.
+fn ticks(timeout: Duration) -> u64 {
+    (timeout.as_millis() / EPOCH.as_millis()).try_into().unwrap_or(u64::MAX / 2).saturating_add(1)
+}
+
+fn failure(error: &wasmtime::Error, limits: &Limits, budget: Budget) -> Error {
+    if limits.out_of_memory {
+        return Error::OutOfMemory { limit_bytes: budget.max_memory_bytes };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Error::TimedOut { timeout_ms: budget.call_timeout.as_millis().try_into().unwrap_or(u64::MAX) },
+        Some(trap) => Error::Trapped { message: trap.to_string() },
+        None => {
+            let message = error.root_cause().to_string();
+            // wasmtime has no type for this refusal, only words.
+            if message.contains("fuel allocated for hostcalls") {
+                return Error::TooLarge { limit_bytes: budget.max_output_bytes };
+            }
+            Error::Trapped { message: shown(message) }
+        }
+    }
+}
+
+fn said_of(error: &Error) -> String {
+    error.to_string()
+}
+
+/// A guest's words, short enough for a header and a log line.
+pub(super) fn shown(mut message: String) -> String {
+    const MAX_BYTES: usize = 1024;
+    message.truncate(message.floor_char_boundary(MAX_BYTES));
+    message
+}

@@ -1,0 +1,99 @@
+//! What a guest may use and what it may call: memory, tables, log lines, counters.
+
+use std::collections::BTreeMap;
+
+use wasmtime::ResourceLimiter;
+
+use super::bindings::streamsync::transform::{log, metrics, types};
+
+/// Table elements of one table; scripting languages need 100,000.
+pub(super) const MAX_TABLE_ELEMENTS: usize = 200_000;
+/// Different counters of one instance.
+const MAX_COUNTERS: usize = 64;
+/// Longest name of a counter.
+const MAX_COUNTER_NAME_BYTES: usize = 64;
+/// Longest log message; the rest is cut off.
+const MAX_LOG_LINE_BYTES: usize = 2048;
+
+/// A store's data: the limits of one instance, and what it said during the current call.
+pub(super) struct Limits {
+    max_memory_bytes: usize,
+    max_log_lines: usize,
+    pub(super) memory_bytes: usize,
+    pub(super) out_of_memory: bool,
+    pub(super) said: Said,
+}
+
+/// What a guest said during one call. It is released only when the call's answer is good.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) lines: Vec<(log::Level, String)>,
+    pub(super) dropped_lines: u64,
+    pub(super) counters: BTreeMap<String, u64>,
+}
+
+impl Limits {
+    pub(super) fn new(max_memory_bytes: usize, max_log_lines: usize) -> Self {
+        Self { max_memory_bytes, max_log_lines, memory_bytes: 0, out_of_memory: false, said: Said::default() }
+    }
+}
+
+/// A refused growth is an error, not a -1 for the guest: a guest that goes on without its memory would fail later and elsewhere.
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if total > self.max_memory_bytes {
+            self.out_of_memory = true;
+            return Err(wasmtime::Error::msg("the guest's memory limit is reached"));
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.out_of_memory = true;
+        Err(error)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > MAX_TABLE_ELEMENTS {
+            self.out_of_memory = true;
+            return Err(wasmtime::Error::msg("the guest's limit of table elements is reached"));
+        }
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.out_of_memory = true;
+        Err(error)
+    }
+}
+
+impl types::Host for Limits {}
+
+impl log::Host for Limits {
+    fn emit(&mut self, level: log::Level, mut message: String) {
+        if self.said.lines.len() >= self.max_log_lines {
+            self.said.dropped_lines += 1;
+            return;
+        }
+        message.truncate(message.floor_char_boundary(MAX_LOG_LINE_BYTES));
+        self.said.lines.push((level, message));
+    }
+}
+
+impl metrics::Host for Limits {
+    fn add(&mut self, counter: String, delta: u32) {
+        let is_name = !counter.is_empty()
+            && counter.len() <= MAX_COUNTER_NAME_BYTES
+            && counter.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if !is_name {
+            return;
+        }
+        if let Some(value) = self.said.counters.get_mut(&counter) {
+            *value += u64::from(delta);
+        } else if self.said.counters.len() < MAX_COUNTERS {
+            self.said.counters.insert(counter, delta.into());
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A module: a component that was checked and compiled.
+
+use std::fmt;
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+use super::bindings::TransformerPre;
+use super::limits::Limits;
+use crate::config::TransformSettings;
+
+/// A component, compiled, with what it says of itself.
+pub struct Module {
+    /// SHA-256 of the component, in lower-case hexadecimal.
+    pub digest: String,
+    /// The name that it gives itself.
+    pub name: String,
+    /// The version that it gives itself.
+    pub version: String,
+    /// JSON Schema of the route's `config`, where it has one.
+    pub config_schema: Option<String>,
+    pub(super) engine: Engine,
+    pub(super) component: TransformerPre<Limits>,
+    pub(super) budget: Budget,
+}
+
+/// What one call may use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    pub(super) call_timeout: Duration,
+    pub(super) max_memory_bytes: usize,
+    pub(super) max_output_bytes: usize,
+    pub(super) max_log_lines: usize,
+}
+
+impl Budget {
+    pub(super) fn new(settings: &TransformSettings) -> Self {
+        Self {
+            call_timeout: settings.call_timeout,
+            max_memory_bytes: settings.max_memory_bytes,
+            max_output_bytes: settings.max_output_bytes,
+            max_log_lines: settings.max_log_lines,
+        }
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}

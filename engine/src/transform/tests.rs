@@ -1,0 +1,1 @@
+//! Guests that are made to fail, and what the host makes of them.

@@ -1,0 +1,312 @@
+//! The parts that talk to Kafka, against librdkafka's mock cluster; against a real broker where `STREAMSYNC_TEST_KAFKA` names one.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
+use streamsync::change::Tag;
+use streamsync::config::*;
+use streamsync::dead_letter::{DeadLetter, DeadLetters, KafkaDeadLetters, OMITTED_HEADER};
+use streamsync::source::{
+    BatchLimits, CommittedPartition, KafkaReader, KafkaSource, PartitionReader, RecordBatch, SourceEvent, StartAt, TopicPartition,
+};
+use tokio::sync::mpsc;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const LIMITS: BatchLimits = BatchLimits { max_records: 100, max_bytes: 1 << 20, linger: Duration::from_millis(5) };
+
+/// A cluster with one topic of two partitions, and names of its own.
+struct Kafka {
+    _mock: Option<MockCluster<'static, DefaultProducerContext>>,
+    brokers: String,
+    topic: String,
+}
+
+fn kafka() -> Kafka {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    let topic = format!("shop.orders.{nanos}");
+    if let Ok(brokers) = std::env::var("STREAMSYNC_TEST_KAFKA") {
+        let kafka = Kafka { _mock: None, brokers, topic };
+        kafka.create_real();
+        return kafka;
+    }
+    let mock = MockCluster::new(1).unwrap();
+    mock.create_topic(&topic, 2, 1).unwrap();
+    mock.create_topic(&format!("{topic}.dead"), 1, 1).unwrap();
+    Kafka { brokers: mock.bootstrap_servers(), _mock: Some(mock), topic }
+}
+
+impl Kafka {
+    fn create_real(&self) {
+        use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+        let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+        let new = NewTopic::new(&self.topic, 2, TopicReplication::Fixed(1));
+        let created =
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(admin.create_topics([&new], &AdminOptions::new())));
+        assert!(created.unwrap()[0].is_ok());
+    }
+
+    fn source(&self, partition: i32) -> TopicPartition {
+        TopicPartition::new(self.topic.as_str(), partition)
+    }
+
+    fn settings(&self) -> Settings {
+        let route = RouteSettings {
+            name: "orders".into(),
+            topic: self.topic.clone(),
+            database: "shop".into(),
+            table: "orders".into(),
+            format: Format::Json {
+                columns: vec![DeclaredColumn {
+                    name: "id".into(),
+                    source_type: "int".into(),
+                    tag: Tag::Int,
+                    wire: Wire::Integer,
+                    nullable: false,
+                    length: None,
+                    scale: None,
+                }],
+            },
+            transform: TransformSettings {
+                module: "orders.wasm".into(),
+                sha256: None,
+                config: "{}".into(),
+                call_timeout: Duration::from_secs(1),
+                max_memory_bytes: 1 << 20,
+                max_output_bytes: 1 << 20,
+                max_log_lines: 10,
+            },
+            targets: Vec::new(),
+            on_truncate: OnTruncate::Halt,
+        };
+        Settings {
+            kafka: KafkaSettings {
+                brokers: self.brokers.clone(),
+                group: format!("{}.group", self.topic),
+                control_topic: format!("{}.control", self.topic),
+                replication_factor: Some(1),
+                accept_truncated_log: false,
+                commit_interval: Duration::from_secs(1),
+                max_poll_interval: Duration::from_secs(60),
+                queued_max_bytes: 1 << 20,
+                properties: Vec::new(),
+            },
+            batch: BatchSettings { max_records: 100, max_bytes: 1 << 20, linger: LIMITS.linger, prepared_ahead: 1 },
+            retry: RetrySettings { initial: Duration::from_millis(10), max: Duration::from_secs(1) },
+            drain_timeout: Duration::from_secs(5),
+            http: HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), stalled_after: Duration::from_secs(60) },
+            dead_letters: DeadLetterSettings { topic: format!("{}.dead", self.topic), max_per_minute: 10, max_bytes: 1000 },
+            transforms: TransformHostSettings { cache_dir: None, max_instances: 1 },
+            sinks: Vec::new(),
+            routes: vec![Arc::new(route)],
+            passed_over_topics: Vec::new(),
+        }
+    }
+
+    async fn produce(&self, partition: i32, values: std::ops::Range<usize>) {
+        let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+        for value in values {
+            let (key, value) = (format!("k{value}"), format!("v{value}"));
+            producer.send(FutureRecord::to(&self.topic).partition(partition).key(&key).payload(&value), PATIENCE).await.unwrap();
+        }
+    }
+}
+
+/// A worker's source with its events.
+struct Member {
+    source: Arc<KafkaSource>,
+    events: mpsc::Receiver<SourceEvent>,
+}
+
+impl Member {
+    fn join(settings: &Settings) -> Self {
+        let (sender, events) = mpsc::channel(16);
+        Self { source: KafkaSource::start(settings, sender).unwrap(), events }
+    }
+
+    async fn next(&mut self) -> Option<SourceEvent> {
+        loop {
+            match tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time") {
+                Some(SourceEvent::Statistics(_) | SourceEvent::Fault(streamsync::source::Error::Away { .. })) => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// Answers an assignment: each partition at its commit, else its beginning.
+    async fn assigned(&mut self) -> Vec<CommittedPartition> {
+        let Some(SourceEvent::Assigned { partitions, reply }) = self.next().await else { panic!("no assignment") };
+        let start = |p: &CommittedPartition| StartAt { source: p.source.clone(), offset: p.committed.unwrap_or(p.low) };
+        reply.send(partitions.iter().map(start).collect());
+        partitions
+    }
+
+    async fn leave(mut self) {
+        self.source.stop();
+        while let Some(event) = self.next().await {
+            if let SourceEvent::Revoked { done, .. } = event {
+                done.send(());
+            }
+        }
+    }
+}
+
+async fn read(reader: &mut KafkaReader, count: usize) -> Vec<i64> {
+    let mut offsets = Vec::new();
+    while offsets.len() < count {
+        let batch = tokio::time::timeout(PATIENCE, reader.next_batch(LIMITS)).await.expect("a batch in time").unwrap().expect("open");
+        for (index, record) in batch.records.iter().enumerate() {
+            assert_eq!(batch.key(index).map(<[u8]>::first), Some(Some(&b'k')));
+            offsets.push(record.offset);
+        }
+    }
+    offsets
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_worker_resumes_at_its_commit() {
+    let kafka = kafka();
+    kafka.produce(0, 0..250).await;
+    kafka.produce(1, 0..10).await;
+    let settings = kafka.settings();
+
+    let mut member = Member::join(&settings);
+    let mut partitions = member.assigned().await;
+    partitions.sort_by_key(|p| p.source.partition);
+    let known: Vec<_> = partitions.iter().map(|p| (p.source.partition, p.committed, p.low, p.high)).collect();
+    assert_eq!(known, [(0, None, 0, 250), (1, None, 0, 10)]);
+    let mut first = member.source.reader(&kafka.source(0)).unwrap();
+    assert!(member.source.reader(&kafka.source(0)).is_none(), "one reader an assignment");
+    let mut second = member.source.reader(&kafka.source(1)).unwrap();
+    assert_eq!(read(&mut first, 250).await, (0..250).collect::<Vec<_>>());
+    assert_eq!(read(&mut second, 10).await, (0..10).collect::<Vec<_>>());
+    member.source.commits().commit(&kafka.source(0), 200).await.unwrap();
+    assert!(member.source.last_poll_age() < Duration::from_secs(5));
+    let commits = member.source.commits();
+    member.leave().await;
+    assert!(first.next_batch(LIMITS).await.unwrap().is_none(), "the reader has ended");
+    assert!(matches!(commits.commit(&kafka.source(0), 220).await, Err(streamsync::commit::Error::Lost { .. })));
+
+    let mut member = Member::join(&settings);
+    let partitions = member.assigned().await;
+    assert_eq!(partitions.iter().find(|p| p.source.partition == 0).unwrap().committed, Some(200));
+    let mut first = member.source.reader(&kafka.source(0)).unwrap();
+    assert_eq!(read(&mut first, 50).await, (200..250).collect::<Vec<_>>());
+    // An idle partition wakes up by itself.
+    kafka.produce(0, 250..251).await;
+    assert_eq!(read(&mut first, 1).await, [250]);
+    member.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_keeps_its_limits_and_a_dropped_wait_loses_nothing() {
+    let kafka = kafka();
+    kafka.produce(0, 0..30).await;
+    let mut member = Member::join(&kafka.settings());
+    member.assigned().await;
+    let mut reader = member.source.reader(&kafka.source(0)).unwrap();
+    let limits = BatchLimits { max_records: 7, max_bytes: 12, linger: Duration::from_millis(200) };
+    let mut offsets = Vec::new();
+    while offsets.len() < 30 {
+        // Waits that are given up at once, over and over.
+        let Ok(batch) = tokio::time::timeout(Duration::from_micros(50), reader.next_batch(limits)).await else { continue };
+        let batch = batch.unwrap().unwrap();
+        assert!(batch.records.len() <= 7 && batch.bytes.len() <= 12, "{batch:?}");
+        offsets.extend(batch.records.iter().map(|r| r.offset));
+    }
+    assert_eq!(offsets, (0..30).collect::<Vec<_>>());
+    member.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_without_answer_is_not_read() {
+    let kafka = kafka();
+    kafka.produce(0, 0..3).await;
+    kafka.produce(1, 0..3).await;
+    let mut member = Member::join(&kafka.settings());
+    let Some(SourceEvent::Assigned { reply, .. }) = member.next().await else { panic!("no assignment") };
+    let mut halted = member.source.reader(&kafka.source(0)).unwrap();
+    reply.send(vec![StartAt { source: kafka.source(1), offset: 1 }]);
+    assert!(halted.next_batch(LIMITS).await.unwrap().is_none());
+    assert_eq!(read(&mut member.source.reader(&kafka.source(1)).unwrap(), 2).await, [1, 2]);
+    member.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offset_outside_of_the_log_is_told_and_never_reset() {
+    let kafka = kafka();
+    kafka.produce(0, 0..3).await;
+    let mut member = Member::join(&kafka.settings());
+    let Some(SourceEvent::Assigned { reply, .. }) = member.next().await else { panic!("no assignment") };
+    let mut reader = member.source.reader(&kafka.source(0)).unwrap();
+    reply.send(vec![StartAt { source: kafka.source(0), offset: 1000 }]);
+    let error = tokio::time::timeout(PATIENCE, reader.next_batch(LIMITS)).await.unwrap().unwrap_err();
+    assert!(matches!(error, streamsync::source::Error::OffsetLost { .. }), "{error}");
+    member.leave().await;
+}
+
+fn letter(record: u32) -> DeadLetter {
+    DeadLetter {
+        record,
+        route: "orders".into(),
+        stage: "decode".into(),
+        code: "json".into(),
+        message: "not JSON".into(),
+        module: "abc".into(),
+        fence: 7,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_keep_their_record_or_a_reference_to_it() {
+    let kafka = kafka();
+    let settings = kafka.settings();
+    let letters = KafkaDeadLetters::new(&settings).unwrap();
+    let mut batch = RecordBatch::new(kafka.source(1));
+    batch.push(41, Some(5), Some(b"k"), Some(b"\xff{"), [("h", Some(&b"x"[..]))]).unwrap();
+    batch.push(42, None, Some(b"k"), Some(&[b'x'; 2000]), []).unwrap();
+    batch.push(43, None, None, None, []).unwrap();
+    letters.send(&batch, &[letter(0), letter(1), letter(2)]).await.unwrap();
+
+    let read = tokio::task::spawn_blocking(move || read_letters(&settings)).await.unwrap();
+    let header = |index: usize, name: &str| read[index].2.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    assert_eq!((&read[0].0, &read[0].1), (&Some(b"k".to_vec()), &Some(b"\xff{".to_vec())));
+    assert_eq!((&read[1].0, &read[1].1), (&None, &None));
+    assert_eq!(header(0, "h").as_deref(), Some("x"));
+    assert_eq!(header(0, "streamsync.offset").as_deref(), Some("41"));
+    assert_eq!(header(0, "streamsync.timestamp").as_deref(), Some("5"));
+    assert_eq!(header(0, "streamsync.code").as_deref(), Some("json"));
+    assert_eq!(header(0, "streamsync.fence").as_deref(), Some("7"));
+    assert_eq!(header(0, OMITTED_HEADER), None);
+    assert_eq!(header(1, OMITTED_HEADER).as_deref(), Some("2001"));
+    assert_eq!(header(1, "streamsync.offset").as_deref(), Some("42"));
+    assert_eq!(header(2, "streamsync.offset").as_deref(), Some("43"));
+}
+
+type Letter = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, String)>);
+
+fn read_letters(settings: &Settings) -> Vec<Letter> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &settings.kafka.brokers).set("group.id", "letters").set("auto.offset.reset", "earliest");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&settings.dead_letters.topic, 0, Offset::Beginning).unwrap();
+    consumer.assign(&list).unwrap();
+    let mut letters: Vec<Letter> = Vec::new();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while letters.len() < 3 {
+        assert!(std::time::Instant::now() < deadline, "letters in time");
+        let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let headers = message.headers().unwrap().iter();
+        let headers = headers.map(|h| (h.key.to_owned(), String::from_utf8_lossy(h.value.unwrap_or_default()).into_owned())).collect();
+        letters.push((message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec), headers));
+    }
+    letters.sort_by_key(|(_, _, headers)| headers.iter().find(|(n, _)| n == "streamsync.offset").map(|(_, v)| v.clone()));
+    letters
+}

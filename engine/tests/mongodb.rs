@@ -1,0 +1,66 @@
+//! The MongoDB sink under the suite that all sinks share, and under what only MongoDB does.
+//!
+//! Runs where `STREAMSYNC_TEST_MONGODB_URI` names a server; `cargo xtask test` sets it.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "sinks/mongodb.rs"]
+mod mongodb_store;
+#[path = "sinks/suite.rs"]
+mod suite;
+
+use tokio::runtime::Runtime;
+
+const MONGODB: &str = "STREAMSYNC_TEST_MONGODB_URI";
+
+/// What the variable names, or `None` after saying that the test is not run.
+fn server() -> Option<String> {
+    if let Ok(server) = std::env::var(MONGODB) {
+        return Some(server);
+    }
+    let required = std::env::var("STREAMSYNC_TEST_REQUIRE_STORES").is_ok_and(|value| value == "1");
+    assert!(!required, "{MONGODB} is not set, and STREAMSYNC_TEST_REQUIRE_STORES=1 wants every store tested");
+    eprintln!("not run: {MONGODB} is not set; `cargo xtask test` sets it");
+    None
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn mongodb_conforms() {
+    let Some(uri) = server() else { return };
+    let runtime = runtime();
+    let store = runtime.block_on(mongodb_store::MongoDb::connect(&uri));
+    runtime.block_on(async {
+        suite::all(&store).await;
+        mongodb_store::of_its_own(&store).await;
+    });
+    suite::any_order_ends_alike(&runtime, &store, 16);
+    runtime.block_on(store.drop());
+}
+
+#[test]
+fn mongodb_away_is_said_in_time() {
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    runtime().block_on(mongodb_store::away_is_said_in_time(port));
+}
+
+#[test]
+fn mongodb_wrong_password() {
+    let Some(uri) = server() else { return };
+    runtime().block_on(mongodb_store::wrong_password(&uri));
+}
+
+#[test]
+fn mongodb_bad_uris() {
+    mongodb_store::bad_uris();
+}

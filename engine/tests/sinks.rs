@@ -1,0 +1,109 @@
+//! One suite for every sink: memory always, the real stores where the environment names a server.
+//!
+//! `cargo xtask test` sets `STREAMSYNC_TEST_REDIS_URL`, `STREAMSYNC_TEST_MONGODB_URI` and `STREAMSYNC_TEST_REQUIRE_STORES=1`; with
+//! the last one a store without a server fails its tests instead of saying that they were not run.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "sinks/memory.rs"]
+mod memory;
+#[path = "sinks/redis.rs"]
+mod redis_store;
+#[path = "sinks/suite.rs"]
+mod suite;
+
+use streamsync::config::RedisForm;
+use streamsync::sink::memory::MemorySink;
+use tokio::runtime::Runtime;
+
+const REDIS: &str = "STREAMSYNC_TEST_REDIS_URL";
+/// Comma-separated, and never required.
+const REDIS_CLUSTER: &str = "STREAMSYNC_TEST_REDIS_CLUSTER_URLS";
+
+static REDIS_SETTINGS: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
+/// What the variable names, or `None` after saying that the test is not run.
+fn server(variable: &str) -> Option<String> {
+    if let Ok(server) = std::env::var(variable) {
+        return Some(server);
+    }
+    let required = std::env::var("STREAMSYNC_TEST_REQUIRE_STORES").is_ok_and(|value| value == "1");
+    assert!(!required, "{variable} is not set, and STREAMSYNC_TEST_REQUIRE_STORES=1 wants every store tested");
+    eprintln!("not run: {variable} is not set; `cargo xtask test` sets it");
+    None
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn memory_conforms() {
+    runtime().block_on(suite::all(&memory::Memory(MemorySink::new("memory"))));
+}
+
+#[test]
+fn memory_ends_alike_in_any_order() {
+    suite::any_order_ends_alike(&runtime(), &memory::Memory(MemorySink::new("memory")), 256);
+}
+
+#[test]
+fn redis_cluster_conforms() {
+    let Ok(urls) = std::env::var(REDIS_CLUSTER) else {
+        eprintln!("not run: {REDIS_CLUSTER} is not set; a cluster is tested where it names one");
+        return;
+    };
+    let urls: Vec<&str> = urls.split(',').collect();
+    let runtime = runtime();
+    let store = runtime.block_on(redis_store::Redis::connect_cluster(&urls, RedisForm::String));
+    runtime.block_on(suite::all(&store));
+    runtime.block_on(redis_store::of_its_own(&store));
+}
+
+#[test]
+fn redis_string_conforms() {
+    redis_conforms(RedisForm::String);
+}
+
+#[test]
+fn redis_hash_conforms() {
+    redis_conforms(RedisForm::Hash);
+}
+
+#[test]
+fn redis_json_conforms() {
+    redis_conforms(RedisForm::Json);
+}
+
+/// These two change the server's settings for a moment: nothing else may use it then.
+#[test]
+fn redis_full_or_unfit() {
+    let Some(url) = server(REDIS) else { return };
+    let _alone = REDIS_SETTINGS.write();
+    runtime().block_on(async {
+        redis_store::full(&url).await;
+        redis_store::unfit(&url).await;
+    });
+}
+
+fn redis_conforms(form: RedisForm) {
+    let Some(url) = server(REDIS) else { return };
+    let _shared = REDIS_SETTINGS.read();
+    let runtime = runtime();
+    let store = runtime.block_on(redis_store::Redis::connect(&url, form));
+    if form == RedisForm::Json && !runtime.block_on(store.has_json()) {
+        eprintln!("not run: the server of {REDIS} has no JSON module");
+        return;
+    }
+    runtime.block_on(async {
+        suite::all(&store).await;
+        redis_store::of_its_own(&store).await;
+    });
+    suite::any_order_ends_alike(&runtime, &store, 32);
+}
