@@ -221,7 +221,9 @@ impl Case {
     }
 
     fn config(&self, http_port: u16) -> Result<String> {
-        let guests = PathBuf::from(std::env::var_os("STREAMSYNC_TEST_GUESTS").context("STREAMSYNC_TEST_GUESTS is not set: start by `cargo xtask test`")?);
+        let guests = PathBuf::from(
+            std::env::var_os("STREAMSYNC_TEST_GUESTS").context("STREAMSYNC_TEST_GUESTS is not set: start by `cargo xtask test`")?,
+        );
         let Self { name, stack, redis_port, mongodb_port, number, .. } = self;
         let mut toml = format!(
             "[kafka]\nbrokers = {:?}\ngroup = {:?}\ncontrol_topic = \"{name}.control\"\nreplication_factor = 1\ncommit_interval = \"100ms\"\n\n\

@@ -141,7 +141,9 @@ fn compare_mongodb(table: &TableCheck, rows: &[Row], held: Vec<Document>, differ
     for row in rows {
         let key = key_of(table, row);
         let place = format!("MongoDB {} {key:?}", table.name);
-        let found = held.iter_mut().find(|document| document.as_ref().and_then(|document| document.get("_id")).is_some_and(|id| is_id(table, &key, id)));
+        let found = held
+            .iter_mut()
+            .find(|document| document.as_ref().and_then(|document| document.get("_id")).is_some_and(|id| is_id(table, &key, id)));
         let Some(document) = found.and_then(Option::take) else {
             differences.push(format!("{place} is missing"));
             continue;
@@ -154,7 +156,9 @@ fn compare_mongodb(table: &TableCheck, rows: &[Row], held: Vec<Document>, differ
             document.get(name).map(|value| (cell.is_bson(value), format!("{value:?}")))
         });
     }
-    differences.extend(held.into_iter().flatten().map(|left| format!("MongoDB {} holds {:?}, MySQL has no such row", table.name, left.get("_id"))));
+    differences.extend(
+        held.into_iter().flatten().map(|left| format!("MongoDB {} holds {:?}, MySQL has no such row", table.name, left.get("_id"))),
+    );
 }
 
 /// A scalar where the key has one column, else a document with the columns in key order.
@@ -163,7 +167,8 @@ fn is_id(table: &TableCheck, key: &[Cell], id: &Bson) -> bool {
         ([cell], id) => cell.is_bson(id),
         (cells, Bson::Document(parts)) => {
             let names = table.key.iter().filter_map(|index| table.columns.get(*index)).map(|(name, _)| *name);
-            parts.len() == cells.len() && parts.iter().zip(names.zip(cells)).all(|((held, value), (name, cell))| held == name && cell.is_bson(value))
+            parts.len() == cells.len()
+                && parts.iter().zip(names.zip(cells)).all(|((held, value), (name, cell))| held == name && cell.is_bson(value))
         }
         _ => false,
     }

@@ -77,8 +77,12 @@ impl Topics {
     /// # Errors
     /// The broker does not answer.
     pub fn read_all(&self, topic: &str) -> Result<Vec<OwnedMessage>> {
-        let consumer: BaseConsumer =
-            self.config().set("group.id", "suite-reads").set("enable.auto.commit", "false").set("enable.partition.eof", "false").create()?;
+        let consumer: BaseConsumer = self
+            .config()
+            .set("group.id", "suite-reads")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "false")
+            .create()?;
         let mut assignment = TopicPartitionList::new();
         let mut wanted = 0;
         for partition in partitions(&consumer, topic)? {

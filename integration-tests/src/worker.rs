@@ -22,7 +22,8 @@ impl Worker {
     /// # Errors
     /// It stops, or does not answer; the error holds the end of its log.
     pub async fn start(config: &Path, http_port: u16, log: &Path) -> Result<Self> {
-        let program = std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
+        let program =
+            std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
         let out = std::fs::File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
         let mut command = Command::new(program);
         // The engine takes variables that begin with STREAMSYNC_ for settings: those of the tests are not for it.

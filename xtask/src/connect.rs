@@ -15,7 +15,9 @@ pub(crate) fn register(address: &str, name: &str, config: &str, limit: Duration)
         match exchange(address, "PUT", &format!("/connectors/{name}/config"), config) {
             Ok((200 | 201, _)) => return Ok(()),
             // 409 while the worker's group is rebalancing, 404 and 5xx while it starts.
-            Ok((status, body)) if Instant::now() >= deadline => bail!("Kafka Connect at {address} refused connector {name}: {status} {body}"),
+            Ok((status, body)) if Instant::now() >= deadline => {
+                bail!("Kafka Connect at {address} refused connector {name}: {status} {body}")
+            }
             Ok((400, body)) => bail!("Kafka Connect refuses the configuration of connector {name}: {body}"),
             Err(error) if Instant::now() >= deadline => {
                 return Err(error).with_context(|| format!("Kafka Connect at {address} does not answer within {} s", limit.as_secs()));
@@ -33,7 +35,10 @@ pub(crate) fn wait_running(address: &str, name: &str, limit: Duration) -> Result
         let status: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
         match status.pointer("/tasks/0/state").and_then(serde_json::Value::as_str) {
             Some("RUNNING") => return Ok(()),
-            Some("FAILED") => bail!("connector {name} failed: {}", status.pointer("/tasks/0/trace").and_then(serde_json::Value::as_str).unwrap_or_default()),
+            Some("FAILED") => bail!(
+                "connector {name} failed: {}",
+                status.pointer("/tasks/0/trace").and_then(serde_json::Value::as_str).unwrap_or_default()
+            ),
             _ if Instant::now() >= deadline => bail!("connector {name} does not run after {} s: {body}", limit.as_secs()),
             _ => std::thread::sleep(Duration::from_millis(300)),
         }

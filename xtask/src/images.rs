@@ -90,7 +90,9 @@ impl Images {
                 let base = base.as_str();
                 let threads: Vec<_> = folders
                     .iter()
-                    .map(|(folder, roles)| scope.spawn(move || roles.iter().map(|(name, role)| build_role(name, role, folder, base)).collect()))
+                    .map(|(folder, roles)| {
+                        scope.spawn(move || roles.iter().map(|(name, role)| build_role(name, role, folder, base)).collect())
+                    })
                     .collect();
                 threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a build thread panicked"))).collect()
             });
@@ -193,7 +195,12 @@ fn bootstrap(release: &str) -> Result<String> {
         let rootfs = dir.path().join("rootfs");
         say(format_args!("debootstrap {release} (a minute, once)"));
         let mut debootstrap = Command::new("debootstrap");
-        debootstrap.args(["--variant=minbase", "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg", "--include=ca-certificates", release]);
+        debootstrap.args([
+            "--variant=minbase",
+            "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
+            "--include=ca-certificates",
+            release,
+        ]);
         capture("debootstrap", debootstrap.arg(&rootfs).arg(&mirror), BUILD_LIMIT)?;
         let partial = dir.path().join("rootfs.tar");
         capture("tar", Command::new("tar").arg("-C").arg(&rootfs).arg("-cf").arg(&partial).arg("."), BUILD_LIMIT)?;

@@ -34,6 +34,8 @@ enum Command {
     },
     /// Build the default transforms into target/guests
     Guests,
+    /// Find or start a Docker engine, and pull or build the images of the stack and of the tests
+    Images,
     /// Start the real stack in Docker, seed it, and say what to try
     Up {
         /// Customers that MySQL has
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Guests => build_guests().map(|dir| progress::say(format_args!("the transforms are in {}", dir.display()))),
+        Command::Images => stack::images(),
         Command::Up { customers, orders } => stack::up(customers, orders),
         Command::Down => stack::down(),
         Command::Test => suite::test(),

@@ -100,8 +100,11 @@ pub(crate) fn capture(what: &str, command: &mut Command, limit: Duration) -> Res
 /// Runs it with its output on the terminal, and hands each line of standard output to `see`.
 pub(crate) fn watch(what: &str, command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool> {
     say(what);
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("{what}: start {:?}", command.get_program()))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{what}: start {:?}", command.get_program()))?;
     if let Some(out) = child.stdout.take() {
         for line in BufReader::new(out).lines() {
             let line = line?;

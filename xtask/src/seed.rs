@@ -55,10 +55,15 @@ pub(crate) fn sql(customers: u32, orders: u32) -> String {
         let (status, time) = (draw.of(&STATUSES), draw.time());
         format!("({id}, {customer}, {}.{:02}, '{status}', '{time}', '{time}')", cents / 100, cents % 100)
     });
-    insert(&mut out, "shipping_info (shipping_id, order_id, shipping_address, shipping_method, estimated_delivery, status)", orders, |id| {
-        let (address, method, status) = (draw.address(), draw.of(&METHODS), draw.of(&SHIPPING));
-        format!("({id}, {id}, {}, '{method}', '2026-{:02}-{:02}', '{status}')", text(&address), 7 + draw.below(6), 1 + draw.below(28))
-    });
+    insert(
+        &mut out,
+        "shipping_info (shipping_id, order_id, shipping_address, shipping_method, estimated_delivery, status)",
+        orders,
+        |id| {
+            let (address, method, status) = (draw.address(), draw.of(&METHODS), draw.of(&SHIPPING));
+            format!("({id}, {id}, {}, '{method}', '2026-{:02}-{:02}', '{status}')", text(&address), 7 + draw.below(6), 1 + draw.below(28))
+        },
+    );
     out
 }
 

@@ -53,6 +53,16 @@ pub(crate) fn up(customers: u32, orders: u32) -> Result<()> {
     Ok(())
 }
 
+/// What `up` and `test` begin with.
+pub(crate) fn images() -> Result<()> {
+    engine()?;
+    for (role, image) in Images::read()?.provide(&ROLES)? {
+        let stand_in = image.stand_in.map(|product| format!(", a stand-in: {product}")).unwrap_or_default();
+        say(format_args!("{role}: {}{}{stand_in}", image.image, if image.built { ", built here" } else { "" }));
+    }
+    Ok(())
+}
+
 /// Stops the stack and removes its containers and volumes.
 pub(crate) fn down() -> Result<()> {
     engine()?;
@@ -123,7 +133,8 @@ fn streamsync_context(guests: &Path) -> Result<PathBuf> {
     let context = target_dir().join("images/streamsync");
     copy_folder(&root().join("deploy/images/streamsync"), &context)?;
     copy_folder(guests, &context.join("guests"))?;
-    for (from, name) in [(target_dir().join("debug/streamsync"), "streamsync"), (root().join("deploy/streamsync.toml"), "streamsync.toml")] {
+    for (from, name) in [(target_dir().join("debug/streamsync"), "streamsync"), (root().join("deploy/streamsync.toml"), "streamsync.toml")]
+    {
         std::fs::copy(&from, context.join(name)).with_context(|| format!("copy {}", from.display()))?;
     }
     strip(&context.join("streamsync"));

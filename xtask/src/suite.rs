@@ -55,7 +55,9 @@ fn steps(tally: &mut Tally) -> Result<()> {
     let images = images.join().unwrap_or_else(|_| bail!("the thread that provides the images panicked")).context("images")?;
     let stand_in = images.get("mongodb").and_then(|image| image.stand_in.clone());
     match &stand_in {
-        Some(product) => say(format_args!("MongoDB's place is taken by a stand-in, {product}: what passes on it is not proven for MongoDB")),
+        Some(product) => {
+            say(format_args!("MongoDB's place is taken by a stand-in, {product}: what passes on it is not proven for MongoDB"))
+        }
         None => say("MongoDB is the official image"),
     }
     conformance(tally, &images)?;
@@ -144,7 +146,18 @@ impl Tally {
 fn count(result: &str, word: &str) -> u64 {
     let mut words = result.split([' ', ';', '.']).filter(|word| !word.is_empty());
     let mut last = 0;
-    words.find_map(|next| if next == word { Some(last) } else { { last = next.parse().unwrap_or(last); None } }).unwrap_or_default()
+    words
+        .find_map(|next| {
+            if next == word {
+                Some(last)
+            } else {
+                {
+                    last = next.parse().unwrap_or(last);
+                    None
+                }
+            }
+        })
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -28,7 +28,9 @@ pub(crate) fn tidy() -> Result<()> {
         // A file that was removed but not yet committed has no lines.
         let lines = std::fs::read_to_string(root().join(file)).map_or(0, |text| text.lines().count());
         if lines > MAX_LINES && !LONG_FILES.iter().any(|(long, _)| *long == file) {
-            faults.push(format!("{file}: {lines} lines, at most {MAX_LINES}: split it by what it holds, or list it in tidy.rs with a reason"));
+            faults.push(format!(
+                "{file}: {lines} lines, at most {MAX_LINES}: split it by what it holds, or list it in tidy.rs with a reason"
+            ));
         }
     }
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("\n")) }

@@ -10,7 +10,7 @@ use integration_tests::tables::ALL_TYPES;
 const TABLE: &str = include_str!("../../sql/all_types.sql");
 const ROWS: &str = include_str!("../../sql/all_types_rows.sql");
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::with_sql(stack, "all_types", &[ALL_TYPES], &format!("{TABLE}\n{ROWS}")).await?;
     case.connect().await?;
     let mut worker = case.start_worker().await?;

@@ -7,7 +7,7 @@ use integration_tests::case::Case;
 use integration_tests::stack::Stack;
 use integration_tests::tables::COMPOSITE;
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let table = "CREATE TABLE composite (
         tenant VARCHAR(20) COLLATE utf8mb4_bin NOT NULL,
         region INT NOT NULL,

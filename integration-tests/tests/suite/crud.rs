@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use integration_tests::case::Case;
 use integration_tests::stack::Stack;
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "crud").await?;
     case.connect().await?;
     let mut worker = case.start_worker().await?;

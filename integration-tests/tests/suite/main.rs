@@ -4,6 +4,7 @@
 mod all_types;
 mod composite_key;
 mod crud;
+mod foundations;
 mod metrics;
 mod poison;
 mod primary_key_change;
@@ -37,6 +38,7 @@ fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(BESIDE));
     let cases = cases![
+        foundations,
         snapshot_then_stream,
         crud,
         primary_key_change,

@@ -11,16 +11,16 @@ use integration_tests::stack::Stack;
 const OUTCOMES: [&str; 5] = ["applied", "superseded", "stale", "filtered", "dead_lettered"];
 
 /// Records with this outcome.
-pub fn outcome(metrics: &Metrics, outcome: &str) -> f64 {
+pub(crate) fn outcome(metrics: &Metrics, outcome: &str) -> f64 {
     metrics.sum("streamsync_records_total", &[("outcome", outcome)])
 }
 
 /// Records with any outcome.
-pub fn settled(metrics: &Metrics) -> f64 {
+pub(crate) fn settled(metrics: &Metrics) -> f64 {
     metrics.sum("streamsync_records_total", &[])
 }
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "metrics_case").await?;
     case.connect().await?;
     let mut worker = case.start_worker().await?;

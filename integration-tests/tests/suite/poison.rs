@@ -11,7 +11,7 @@ use rdkafka::message::Message as _;
 
 const KEY: &[u8] = br#"{"schema":null,"payload":{"customer_id":7}}"#;
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "poison").await?;
     case.connect().await?;
     let mut worker = case.start_worker().await?;

@@ -9,7 +9,7 @@ use integration_tests::metrics::Metrics;
 use integration_tests::stack::Stack;
 use integration_tests::tables::SHOP;
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "replay").await?;
     case.connect().await?;
     let mut worker = case.start_worker().await?;

@@ -10,7 +10,7 @@ use integration_tests::stack::Stack;
 const ROWS: u32 = 4000;
 const KILLS: u32 = 3;
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "restart_case").await?;
     case.connect().await?;
     for round in 0..KILLS {

@@ -8,7 +8,7 @@ use integration_tests::deadline::until;
 use integration_tests::stack::{Stack, Store};
 use integration_tests::worker::Worker;
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let (redis, mongodb) = tokio::try_join!(stack.own_redis("redis-away"), stack.own_mongodb("mongodb-away"))?;
     let case = Case::shop_on(stack, "sink_away", &redis, &mongodb).await?;
     case.connect().await?;

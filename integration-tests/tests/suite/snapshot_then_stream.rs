@@ -6,7 +6,7 @@ use anyhow::Result;
 use integration_tests::case::Case;
 use integration_tests::stack::Stack;
 
-pub async fn run(stack: &Arc<Stack>) -> Result<()> {
+pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "snapshot").await?;
     case.sql(
         "INSERT INTO customers (name, email, address, created_at) VALUES
