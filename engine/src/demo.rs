@@ -27,17 +27,23 @@ use self::debezium::{Record, Table};
 use self::shop::Shop;
 use self::stores::{Documents, MongoStore, RedisStore};
 use crate::config::Settings;
+use crate::dead_letter::MemoryDeadLetters;
 use crate::engine::{self, Parts};
 use crate::http::Health;
+use crate::identity::MemoryIdentities;
 use crate::metrics::Metrics;
 use crate::sink::Sink;
 use crate::sink::memory::MemorySink;
-use crate::source::TopicPartition;
+use crate::source::cluster::{CleanupPolicy, TopicFacts, Topics, UNKNOWN_ID};
+use crate::source::{self, TopicPartition};
 
 const PARTITIONS: i32 = 2;
 
 /// Records that may wait in a partition: some 3 KB each, far from what the mock keeps.
 const MAX_WAITING: i64 = 200;
+
+/// Dead letters that are kept; the shop makes none.
+const MAX_LETTERS: usize = 1000;
 
 /// How long the last records may take to settle.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -102,6 +108,10 @@ pub async fn run(options: Options, mut out: impl Write + Send, stop: impl Future
     let health = Health::new(settings.http.stalled_after);
     let listener = crate::http::bind(options.listen).await?;
     let mut parts = Parts::build(Arc::new(settings), Arc::clone(&metrics), Arc::clone(&health)).await?;
+    // The mock can neither create topics nor tell what they are.
+    parts.dead_letters = Arc::new(MemoryDeadLetters::new(MAX_LETTERS));
+    parts.identities = Arc::new(MemoryIdentities::default());
+    parts.topics = Arc::new(MockTopics);
     let mut stores = Stores::open(&options, &run, &mut parts).await?;
 
     let (ending, ended) = watch::channel(false);
@@ -236,6 +246,21 @@ impl Till {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
+    }
+}
+
+/// What the mock's topics are; it does not tell it itself.
+struct MockTopics;
+
+impl Topics for MockTopics {
+    fn facts(&self, _: &str) -> Result<TopicFacts, source::Error> {
+        Ok(TopicFacts {
+            cluster_id: "mock".to_owned(),
+            topic_id: UNKNOWN_ID.to_owned(),
+            partitions: PARTITIONS,
+            cleanup_policy: CleanupPolicy::DELETE,
+            delete_retention_ms: None,
+        })
     }
 }
 

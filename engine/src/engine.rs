@@ -21,7 +21,7 @@ use crate::lane::Backoff;
 use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
 use crate::source::KafkaSource;
-use crate::source::cluster::Cluster;
+use crate::source::cluster::{KafkaTopics, Topics};
 use crate::transform::{Module, TransformHost};
 
 use worker::Worker;
@@ -73,6 +73,8 @@ pub struct Parts {
     pub dead_letters: Arc<dyn DeadLetters>,
     /// Where the identity of topics is kept.
     pub identities: Arc<dyn Identities>,
+    /// Tells what the topics are.
+    pub topics: Arc<dyn Topics>,
     /// The compiled modules, in the order of the routes.
     pub modules: Vec<Arc<Module>>,
     /// The worker's metrics.
@@ -88,7 +90,8 @@ impl Parts {
         let sinks = sink::build(&settings)?;
         let dead_letters = Arc::new(KafkaDeadLetters::new(&settings)?);
         let identities = Arc::new(KafkaIdentities::new(&settings)?);
-        Ok(Self { settings, sinks, dead_letters, identities, modules, metrics, health })
+        let topics = Arc::new(KafkaTopics::new(&settings));
+        Ok(Self { settings, sinks, dead_letters, identities, topics, modules, metrics, health })
     }
 }
 
@@ -196,14 +199,11 @@ pub async fn check_connections(settings: Arc<Settings>) -> Vec<String> {
         }
         Err(error) => faults.push(error.to_string()),
     }
-    let mut asking = JoinSet::new();
+    let mut asking: JoinSet<Vec<String>> = JoinSet::new();
     asking.spawn_blocking(move || {
-        let cluster = match Cluster::new(&settings) {
-            Ok(cluster) => cluster,
-            Err(error) => return vec![error.to_string()],
-        };
+        let kafka = KafkaTopics::new(&settings);
         let topics = settings.routes.iter().map(|route| &route.topic).chain(&settings.passed_over_topics);
-        topics.filter_map(|topic| cluster.facts(topic).err().map(|error| format!("topic {topic}: {error}"))).collect()
+        topics.filter_map(|topic| kafka.facts(topic).err().map(|error| format!("topic {topic}: {error}"))).collect()
     });
     match asking.join_next().await {
         Some(Ok(kafka)) => faults.extend(kafka),

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 pub mod health;
 mod status;
 
-pub use health::{Health, LaneHealth};
+pub use health::{Health, LaneHealth, Phase};
 
 use crate::metrics::Metrics;
 

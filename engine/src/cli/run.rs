@@ -1,6 +1,5 @@
 //! `streamsync run`: settings, metrics, HTTP and the engine, until a signal.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};

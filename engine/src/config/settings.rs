@@ -351,6 +351,16 @@ pub enum Place {
     },
 }
 
+impl Place {
+    /// The key prefix, or the collection.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Redis { prefix, .. } => prefix,
+            Self::MongoDb { collection } => collection,
+        }
+    }
+}
+
 /// How Redis keeps a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisForm {

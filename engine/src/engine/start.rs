@@ -12,8 +12,8 @@ use crate::disposition::{self, Disposition};
 use crate::identity::{self, Identities, Known, Start};
 use crate::lane::{Backoff, Shared, now_ms};
 use crate::sink::{self, TopicIdentity, Watermark};
-use crate::source::cluster::TopicFacts;
-use crate::source::{CommittedPartition, KafkaSource};
+use crate::source::CommittedPartition;
+use crate::source::cluster::{TopicFacts, Topics};
 
 /// How long a partition waits for a store or a broker that is away before the group gets it back.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Starts {
     shared: Arc<Shared>,
     identities: Arc<dyn Identities>,
-    source: Arc<KafkaSource>,
+    topic_facts: Arc<dyn Topics>,
     /// What was found of topics so far in this process.
     topics: HashMap<String, Topic>,
 }
@@ -34,8 +34,8 @@ struct Topic {
 }
 
 impl Starts {
-    pub(super) fn new(shared: Arc<Shared>, identities: Arc<dyn Identities>, source: Arc<KafkaSource>) -> Self {
-        Self { shared, identities, source, topics: HashMap::new() }
+    pub(super) fn new(shared: Arc<Shared>, identities: Arc<dyn Identities>, topic_facts: Arc<dyn Topics>) -> Self {
+        Self { shared, identities, topic_facts, topics: HashMap::new() }
     }
 
     /// The error halts the partition's route.
@@ -114,9 +114,9 @@ impl Starts {
     async fn facts(&self, name: &str, deadline: Instant) -> Result<TopicFacts, String> {
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         loop {
-            let (source, topic) = (Arc::clone(&self.source), name.to_owned());
+            let (facts, topic) = (Arc::clone(&self.topic_facts), name.to_owned());
             let mut asking = JoinSet::new();
-            asking.spawn_blocking(move || source.cluster_facts(&topic));
+            asking.spawn_blocking(move || facts.facts(&topic));
             match asking.join_next().await {
                 Some(Ok(Ok(facts))) => return Ok(facts),
                 Some(Ok(Err(error))) if disposition::of_source(&error) == Disposition::Retry && Instant::now() < deadline => {

@@ -35,7 +35,7 @@ struct LaneHandle {
 
 impl Worker {
     pub(super) fn new(parts: Parts, source: Arc<KafkaSource>) -> Self {
-        let Parts { settings, sinks, dead_letters, identities, modules, metrics, health } = parts;
+        let Parts { settings, sinks, dead_letters, identities, topics, modules, metrics, health } = parts;
         let polled = Arc::clone(&source);
         let budgets = settings.routes.iter().map(|_| Arc::new(Budget::new(settings.dead_letters.max_per_minute))).collect();
         let sink_metrics = sinks.iter().map(|sink| metrics.sink(sink.name())).collect();
@@ -49,7 +49,7 @@ impl Worker {
             metrics,
             health,
         });
-        let starts = Starts::new(Arc::clone(&shared), identities, Arc::clone(&source));
+        let starts = Starts::new(Arc::clone(&shared), identities, topics);
         Self { source, shared, modules, budgets, starts, lanes: HashMap::new(), running: JoinSet::new(), halted: HashSet::new() }
     }
 

@@ -1,7 +1,7 @@
 //! What a lane tells of itself: metrics, and its line on the status page.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use super::prepare::{Guested, Prepared};
 use super::settle::{Outcome, Outcomes};
@@ -18,13 +18,15 @@ pub struct Meter {
     health: LaneHealth,
     /// Batches that were read and are not settled.
     unsettled: AtomicUsize,
+    /// Linear memory of the lane's guest, as far as the route's metric has it.
+    guest_memory_bytes: AtomicI64,
 }
 
 impl Meter {
     /// The counters of one partition.
     pub fn new(metrics: &Metrics, health: LaneHealth, route: &str, source: &TopicPartition) -> Arc<Self> {
         let lane = metrics.lane(&source.topic, source.partition);
-        Arc::new(Self { route: metrics.route(route), lane, health, unsettled: AtomicUsize::new(0) })
+        Arc::new(Self { route: metrics.route(route), lane, health, unsettled: AtomicUsize::new(0), guest_memory_bytes: AtomicI64::new(0) })
     }
 
     /// How far behind the partition's end the committed position is.
@@ -50,6 +52,7 @@ impl Meter {
         route.transform_calls.inc_by(guested.calls);
         route.transform_restarts.inc_by(guested.restarts);
         route.transform_memory.add(guested.memory_grown_bytes);
+        self.guest_memory_bytes.fetch_add(guested.memory_grown_bytes, Ordering::Relaxed);
         guested.counters.iter().for_each(|(name, by)| route.guest(name, *by));
         for fault in &prepared.plan.faults {
             if let Fault::Transform(error) = &fault.fault
@@ -58,11 +61,6 @@ impl Meter {
                 route.trap(kind);
             }
         }
-    }
-
-    /// The lane's guest is gone.
-    pub(super) fn guest_gone(&self, memory_bytes: i64) {
-        self.route.transform_memory.sub(memory_bytes);
     }
 
     pub(super) fn dead_letter(&self, stage: &str, code: &str) {
@@ -95,6 +93,12 @@ impl Meter {
         if self.unsettled.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.health.waiting(false);
         }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.route.transform_memory.sub(self.guest_memory_bytes.load(Ordering::Relaxed));
     }
 }
 

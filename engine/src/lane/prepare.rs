@@ -115,14 +115,6 @@ impl Prepare {
             Self::PassOver(_) => Guested::default(),
         }
     }
-
-    /// Linear memory that is counted for the guest.
-    pub(super) fn guest_memory_bytes(&self) -> i64 {
-        match self {
-            Self::Route(stages) => stages.seen.memory_bytes as i64,
-            Self::PassOver(_) => 0,
-        }
-    }
 }
 
 impl RouteStages {

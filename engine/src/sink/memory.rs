@@ -16,7 +16,7 @@ use crate::fence::Fence;
 use crate::plan::{FencedWrite, SinkWrites};
 use crate::source::TopicPartition;
 
-/// All documents, by target name and key.
+/// All documents, by place (key prefix or collection) and key.
 pub type Snapshot = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
 /// A store in this process.
@@ -27,7 +27,7 @@ pub struct MemorySink {
 
 #[derive(Default)]
 struct State {
-    /// By the target's name, then by key.
+    /// By place (key prefix or collection), then by key.
     targets: FxHashMap<String, FxHashMap<Vec<u8>, Entry>>,
     watermarks: FxHashMap<(String, TopicPartition), Watermark>,
     identities: FxHashMap<String, TopicIdentity>,
@@ -67,22 +67,29 @@ impl MemorySink {
         entries.filter_map(|(target, key, entry)| Some(((target.clone(), key.clone()), entry.live_document()?.clone()))).collect()
     }
 
+    /// All documents of one place, by key.
+    pub fn documents(&self, place: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let state = self.state();
+        let entries = state.targets.get(place).into_iter().flatten();
+        entries.filter_map(|(key, entry)| Some((key.clone(), entry.live_document()?.clone()))).collect()
+    }
+
     /// The document at a key.
-    pub fn document(&self, target: &str, key: &[u8]) -> Option<Vec<u8>> {
-        self.state().targets.get(target)?.get(key)?.live_document().cloned()
+    pub fn document(&self, place: &str, key: &[u8]) -> Option<Vec<u8>> {
+        self.state().targets.get(place)?.get(key)?.live_document().cloned()
     }
 
     /// The fence at a key, and whether it is a tombstone's.
-    pub fn version(&self, target: &str, key: &[u8]) -> Option<(Fence, bool)> {
+    pub fn version(&self, place: &str, key: &[u8]) -> Option<(Fence, bool)> {
         let state = self.state();
-        let entry = state.targets.get(target)?.get(key)?;
+        let entry = state.targets.get(place)?.get(key)?;
         Some((entry.version?.fence, entry.document.is_none()))
     }
 
     /// Puts in a document with no version, as another program would leave it in a real store.
-    pub fn plant(&self, target: &str, key: &[u8], document: Vec<u8>) {
+    pub fn plant(&self, place: &str, key: &[u8], document: Vec<u8>) {
         let entry = Entry { version: None, document: Some(document), expires_at: None };
-        self.state().targets.entry(target.to_owned()).or_default().insert(key.to_vec(), entry);
+        self.state().targets.entry(place.to_owned()).or_default().insert(key.to_vec(), entry);
     }
 
     /// A panic while the lock was held leaves whole entries behind, so a poisoned lock is as good as another.
@@ -94,10 +101,10 @@ impl MemorySink {
         let Some(target) = writes.targets.get(write.target as usize) else {
             return Err(Error::Setup { sink: self.name.clone(), message: format!("the batch has no target {}", write.target) });
         };
-        if !state.targets.contains_key(&target.name) {
-            state.targets.insert(target.name.clone(), FxHashMap::default());
+        if !state.targets.contains_key(target.place.name()) {
+            state.targets.insert(target.place.name().to_owned(), FxHashMap::default());
         }
-        let entries = state.targets.entry(target.name.clone()).or_default();
+        let entries = state.targets.entry(target.place.name().to_owned()).or_default();
         let key = writes.slice(write.key);
         let document = write.document.map(|document| writes.slice(document).to_vec());
         let version = Version { fence: write.fence, partition: writes.partition, content: write.content };
@@ -106,7 +113,7 @@ impl MemorySink {
             Decision::Apply => {}
             Decision::Leave(outcome) => return Ok(outcome),
             Decision::OtherPartition(stored) => {
-                let (sink, place) = (self.name.clone(), target.name.clone());
+                let (sink, place) = (self.name.clone(), target.place.name().to_owned());
                 return Err(Error::OtherPartition { sink, place, stored, incoming: writes.partition });
             }
         }
@@ -176,7 +183,7 @@ impl Sink for MemorySink {
 
     fn clear<'a>(&'a self, target: &'a TargetSettings, fence: Fence, partition: i32) -> BoxFuture<'a, Result<(), Error>> {
         let mut state = self.state();
-        let entries = state.targets.get_mut(&target.name).into_iter().flat_map(FxHashMap::values_mut);
+        let entries = state.targets.get_mut(target.place.name()).into_iter().flat_map(FxHashMap::values_mut);
         for entry in entries.filter(|entry| entry.document.is_some() && entry.version.is_none_or(|stored| stored.fence < fence)) {
             *entry = Entry { version: Some(Version { fence, partition, content: 0 }), document: None, expires_at: None };
         }

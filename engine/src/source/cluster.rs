@@ -51,6 +51,28 @@ impl CleanupPolicy {
     }
 }
 
+/// Tells what a topic is: Kafka, or a demo that made the topic itself.
+pub trait Topics: Send + Sync {
+    /// Blocks for a few request time-outs at most: call it off the runtime's threads.
+    fn facts(&self, topic: &str) -> Result<TopicFacts, Error>;
+}
+
+/// The cluster of the configuration; a connection a question.
+pub struct KafkaTopics(Settings);
+
+impl KafkaTopics {
+    /// Nothing connects before the first question.
+    pub fn new(settings: &Settings) -> Self {
+        Self(settings.clone())
+    }
+}
+
+impl Topics for KafkaTopics {
+    fn facts(&self, topic: &str) -> Result<TopicFacts, Error> {
+        Cluster::new(&self.0)?.facts(topic)
+    }
+}
+
 /// Asks and creates; one short-lived connection of its own.
 pub struct Cluster {
     admin: AdminClient<DefaultClientContext>,

@@ -13,7 +13,6 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::statistics::Statistics;
 use tokio::sync::mpsc;
 
-use super::cluster::{Cluster, TopicFacts};
 use super::group::{GroupConsumer, GroupContext, Membership};
 use super::reader::KafkaReader;
 use super::{Error, TopicPartition, client};
@@ -172,11 +171,6 @@ impl KafkaSource {
     /// Begins to leave the group: partitions are revoked as in a rebalance, then the event channel closes. Returns at once.
     pub fn stop(&self) {
         self.membership.stopping.store(true, Ordering::Release);
-    }
-
-    /// What Kafka knows of a topic. Blocks for a few request time-outs at most: call it off the runtime's threads.
-    pub fn cluster_facts(&self, topic: &str) -> Result<TopicFacts, Error> {
-        Cluster::new(&self.settings)?.facts(topic)
     }
 }
 

@@ -32,19 +32,19 @@ impl Store for Memory {
     }
 
     fn read<'a>(&'a self, target: &'a TargetSettings, key: &'a str) -> BoxFuture<'a, Option<Document>> {
-        let document = self.0.document(&target.name, key.as_bytes());
+        let document = self.0.document(target.place.name(), key.as_bytes());
         let document = document.map(|json| serde_json::from_slice(&json).expect("the suite's own JSON"));
         ready(document.map(|(text, number)| Document { text, number })).boxed()
     }
 
     fn stored<'a>(&'a self, target: &'a TargetSettings, key: &'a str) -> BoxFuture<'a, Option<Stored>> {
-        let version = self.0.version(&target.name, key.as_bytes());
+        let version = self.0.version(target.place.name(), key.as_bytes());
         ready(version.map(|(fence, deleted)| Stored { fence, deleted })).boxed()
     }
 
     fn plant<'a>(&'a self, target: &'a TargetSettings, key: &'a str, document: &'a Document) -> BoxFuture<'a, ()> {
         let json = serde_json::to_vec(&(&document.text, document.number)).expect("JSON");
-        self.0.plant(&target.name, key.as_bytes(), json);
+        self.0.plant(target.place.name(), key.as_bytes(), json);
         ready(()).boxed()
     }
 }

@@ -6,24 +6,24 @@ use std::time::Duration;
 use crate::config::RetrySettings;
 
 /// The waits of one series of attempts.
-pub(in crate::lane) struct Backoff {
+pub(crate) struct Backoff {
     settings: RetrySettings,
     attempt: u32,
     jitter: RandomState,
 }
 
 impl Backoff {
-    pub(in crate::lane) fn new(settings: &RetrySettings) -> Self {
+    pub(crate) fn new(settings: &RetrySettings) -> Self {
         Self { settings: settings.clone(), attempt: 0, jitter: RandomState::new() }
     }
 
     /// The next attempt is the first of a new series.
-    pub(in crate::lane) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.attempt = 0;
     }
 
     /// Waits before the next attempt.
-    pub(in crate::lane) async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::time::sleep(self.next_delay()).await;
     }
 

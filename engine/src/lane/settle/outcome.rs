@@ -15,7 +15,7 @@ pub(crate) enum Outcome {
 
 /// Outcomes of a batch.
 #[derive(Debug)]
-pub(super) struct Outcomes(Vec<Outcome>);
+pub(crate) struct Outcomes(Vec<Outcome>);
 
 impl Outcomes {
     /// As far as the plan tells them. A record with writes has the last outcome until one of them is known.
@@ -55,7 +55,7 @@ impl Outcomes {
     }
 
     /// Number of records of each outcome, in the order of [`Outcome`].
-    pub(super) fn counts(&self) -> [(Outcome, u64); 5] {
+    pub(crate) fn counts(&self) -> [(Outcome, u64); 5] {
         let count = |outcome| (outcome, self.0.iter().filter(|o| **o == outcome).count() as u64);
         [Outcome::DeadLettered, Outcome::Applied, Outcome::Stale, Outcome::Superseded, Outcome::Filtered].map(count)
     }
