@@ -61,10 +61,18 @@ fn clock(out: &mut Vec<u8>, micros: u64) {
 }
 
 fn digits(out: &mut Vec<u8>, number: u64, width: usize) {
-    let mut buffer = itoa::Buffer::new();
-    let text = buffer.format(number).as_bytes();
-    out.resize(out.len() + width.saturating_sub(text.len()), b'0');
-    out.extend_from_slice(text);
+    let digit = |power: u64| b'0' + (number / power % 10) as u8;
+    match width {
+        2 if number < 100 => out.extend_from_slice(&[digit(10), digit(1)]),
+        3 if number < 1000 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
+        4 if number < 10_000 => out.extend_from_slice(&[digit(1000), digit(100), digit(10), digit(1)]),
+        _ => {
+            let mut buffer = itoa::Buffer::new();
+            let text = buffer.format(number).as_bytes();
+            out.resize(out.len() + width.saturating_sub(text.len()), b'0');
+            out.extend_from_slice(text);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 /// The digits that a Decimal128 holds.
 pub(super) const MAX_DIGITS: usize = 34;
+/// So many digits always fit into 64 bits.
+const DIGITS_OF_A_WORD: usize = 19;
 const EXPONENT_BIAS: usize = 6176;
 
 /// A plain decimal text, `-12.340`, with its value and its scale. `None` where it has more than 34 digits, or is no decimal.
@@ -11,13 +13,21 @@ pub(super) fn from_text(text: &[u8]) -> Option<[u8; 16]> {
         _ => (false, text),
     };
     let mut coefficient: u128 = 0;
+    // Nearly all decimals fit into 64 bits, whose arithmetic is several times faster.
+    let mut low: u64 = 0;
     let mut digits = 0;
     let mut scale = None;
     for &byte in unsigned {
         match byte {
             b'0'..=b'9' => {
-                coefficient = coefficient * 10 + u128::from(byte - b'0');
-                digits += usize::from(coefficient != 0);
+                let is_leading_zero = digits == 0 && byte == b'0';
+                digits += usize::from(!is_leading_zero);
+                if digits < DIGITS_OF_A_WORD {
+                    low = low * 10 + u64::from(byte - b'0');
+                    coefficient = u128::from(low);
+                } else {
+                    coefficient = coefficient * 10 + u128::from(byte - b'0');
+                }
                 if digits > MAX_DIGITS {
                     return None;
                 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::bson::{Bson, Document, RawDocumentBuf};
 use proptest::prelude::*;
 
-use super::{Error, Fault, MAX_DOCUMENT_BYTES, Planned, TargetSettings, WritePlan, build};
+use super::{Error, Fault, MAX_DOCUMENT_BYTES, Planned, RecordFault, TargetSettings, WritePlan, build};
 use crate::change::{Cells, ChangeBatch, ChangeEvent, Column, Op, TableSchema, Tag, Value};
 use crate::config::{Format, OnTruncate, Place, RedisForm, RouteSettings, TransformSettings};
 use crate::fence::Generation;
@@ -376,6 +376,42 @@ fn an_answer_says_all_that_the_row_has() {
     let plan = maker.plan();
     assert_eq!(stored(&plan), [("t:1".to_owned(), None)]);
     assert!(plan.sinks[1].writes[0].document.is_some());
+}
+
+#[test]
+fn a_null_value_behind_a_delete_that_the_guest_saw_says_nothing_more() {
+    let check = |sees_deletes: bool, expected: [Planned; 2], stored_keys: usize| {
+        let mut maker = Maker::new(vec![redis(RedisForm::String)], 1, vec![output("redis", &[], &["f"])]);
+        Arc::get_mut(&mut maker.opened).expect("not shared yet").sees_deletes = sees_deletes;
+        let delete = maker.event(Op::Delete, ROW);
+        let null = maker.event(Op::Delete, ROW);
+        maker.batch.events[null as usize].null_value = true;
+        maker.batch.events[null as usize].follows_own_delete = true;
+        if sees_deletes {
+            maker.put(delete, 0, &[Value::Boolean(true)]);
+        }
+        let plan = maker.plan();
+        assert_eq!(plan.planned, expected);
+        assert_eq!(stored(&plan).iter().filter(|(_, document)| document.is_some()).count(), stored_keys);
+    };
+    // The guest marked the document instead of deleting it: the null value must not undo that.
+    check(true, [Planned::Writes, Planned::Filtered], 1);
+    check(false, [Planned::Superseded, Planned::Writes], 0);
+}
+
+#[test]
+fn a_fault_of_an_earlier_stage_keeps_its_record_out() {
+    let mut maker = Maker::new(vec![redis(RedisForm::String)], 1, vec![output("redis", &[], &["f"])]);
+    let event = maker.event(Op::Create, ROW);
+    maker.put(event, 0, &[Value::Int(1)]);
+    let group =
+        GuestGroup { opened: Arc::clone(&maker.opened), events: vec![event], writes: maker.writes.clone(), cells: maker.answer.clone() };
+    let rejected = crate::transform::Error::Rejected { code: "c".into(), message: "m".into() };
+    let faults = vec![RecordFault { record: 0, fault: Fault::Transform(rejected) }];
+    let routed = RoutedBatch { route: maker.route, batch: maker.batch, faults: vec![] };
+    let plan = build(GuestBatch { routed, groups: vec![group], faults }, Generation::FIRST, MODULE);
+    assert_eq!((plan.planned.as_slice(), plan.faults.len()), ([Planned::Faulty].as_slice(), 1));
+    assert!(plan.sinks[0].writes.is_empty());
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn config(max_instances: u32) -> Config {
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
         .total_memories(instances.saturating_mul(2).max(MEMORIES))
-        .total_tables(instances.saturating_mul(8).max(TABLES))
+        .total_tables(instances.saturating_mul(16).max(TABLES))
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
