@@ -16,7 +16,7 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 use compiler::Compiler;
 
 /// The crates of `transforms/` that are components.
-const NAMES: [&str; 3] = ["customers", "orders", "shipping_info"];
+const NAMES: [&str; 4] = ["customers", "orders", "passthrough", "shipping_info"];
 
 /// What a component may import; `types` has no functions.
 const PERMITTED_IMPORTS: [&str; 3] = ["streamsync:transform/log@", "streamsync:transform/metrics@", "streamsync:transform/types@"];

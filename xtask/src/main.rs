@@ -80,5 +80,9 @@ fn main() -> ExitCode {
 /// Builds the transforms where they changed, and returns the folder that they lie in.
 fn build_guests() -> anyhow::Result<PathBuf> {
     let built = guests::build(&progress::root(), &mut |line| progress::say(line))?;
-    Ok(built.dir)
+    for guests::Component { name, path, sha256, bytes, imports } in &built.components {
+        let (path, kib, imports) = (path.display(), bytes / 1024, imports.join(", "));
+        progress::say(format_args!("transform {name}: {path}, {kib} KiB, sha256 {sha256}, imports {imports}"));
+    }
+    Ok(progress::root().join("target/guests"))
 }
