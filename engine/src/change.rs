@@ -156,35 +156,34 @@ impl Cells {
     pub fn get(&self, index: usize) -> Value<'_> {
         let (Some(&tag), Some(&word)) = (self.tags.get(index), self.words.get(index)) else { return Value::Absent };
         let Some(tag) = Tag::from_number(tag) else { return Value::Absent };
-        if !tag.is_span() {
-            return match tag {
-                Tag::Null => Value::Null,
-                Tag::Boolean => Value::Boolean(word != 0),
-                Tag::Int => Value::Int(word as i64),
-                Tag::Uint => Value::Uint(word),
-                Tag::Double => Value::Double(f64::from_bits(word)),
-                Tag::Date => Value::Date(word as i64),
-                Tag::Time => Value::Time(word as i64),
-                Tag::Datetime => Value::Datetime(word as i64),
-                Tag::Timestamp => Value::Timestamp(word as i64),
-                Tag::Year => Value::Year(word as i64),
-                Tag::Absent | Tag::Decimal | Tag::Text | Tag::Bytes | Tag::Bits | Tag::Json | Tag::Geometry => Value::Absent,
-            };
+        match tag {
+            Tag::Null => Value::Null,
+            Tag::Absent => Value::Absent,
+            Tag::Boolean => Value::Boolean(word != 0),
+            Tag::Int => Value::Int(word as i64),
+            Tag::Uint => Value::Uint(word),
+            Tag::Double => Value::Double(f64::from_bits(word)),
+            Tag::Decimal => self.text(word).map_or(Value::Absent, Value::Decimal),
+            Tag::Text => self.text(word).map_or(Value::Absent, Value::Text),
+            Tag::Bytes => self.span(word).map_or(Value::Absent, Value::Bytes),
+            Tag::Bits => self.span(word).map_or(Value::Absent, Value::Bits),
+            Tag::Json => self.text(word).map_or(Value::Absent, Value::Json),
+            Tag::Geometry => self.span(word).map_or(Value::Absent, Value::Geometry),
+            Tag::Date => Value::Date(word as i64),
+            Tag::Time => Value::Time(word as i64),
+            Tag::Datetime => Value::Datetime(word as i64),
+            Tag::Timestamp => Value::Timestamp(word as i64),
+            Tag::Year => Value::Year(word as i64),
         }
+    }
+
+    fn span(&self, word: u64) -> Option<&[u8]> {
         let start = (word >> 32) as usize;
-        let Some(span) = self.heap.get(start..start + (word as u32) as usize) else { return Value::Absent };
-        match tag {
-            Tag::Bytes => return Value::Bytes(span),
-            Tag::Bits => return Value::Bits(span),
-            Tag::Geometry => return Value::Geometry(span),
-            _ => {}
-        }
-        let Ok(text) = std::str::from_utf8(span) else { return Value::Absent };
-        match tag {
-            Tag::Decimal => Value::Decimal(text),
-            Tag::Json => Value::Json(text),
-            _ => Value::Text(text),
-        }
+        self.heap.get(start..start + (word as u32) as usize)
+    }
+
+    fn text(&self, word: u64) -> Option<&str> {
+        std::str::from_utf8(self.span(word)?).ok()
     }
 }
 

@@ -67,10 +67,7 @@ pub fn load(path: Option<&Path>, environment: impl Iterator<Item = (String, Stri
 }
 
 /// The settings as far as they could be read, the faults, and all keys that exist with their defaults.
-fn read(
-    path: Option<&Path>,
-    environment: impl Iterator<Item = (String, String)>,
-) -> (Loaded, Vec<ConfigFault>, BTreeMap<String, String>) {
+fn read(path: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> (Loaded, Vec<ConfigFault>, BTreeMap<String, String>) {
     let name = path.and_then(Path::file_name).map_or_else(|| "environment".to_owned(), |name| name.to_string_lossy().into_owned());
     let report = Report::new(name);
     let text = path.map(std::fs::read_to_string).transpose().unwrap_or_else(|error| {

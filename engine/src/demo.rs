@@ -121,7 +121,11 @@ pub async fn run(options: Options, mut out: impl Write + Send, stop: impl Future
     worker.spawn(engine::run_parts(parts, told(ended)));
     writeln!(out, "shop -> Kafka (in process) -> 3 transforms -> {} and {}", stores.redis_name, stores.mongodb_name)?;
     writeln!(out, "status page http://{}/   metrics http://{}/metrics", options.listen, options.listen)?;
-    writeln!(out, "{}\n", if options.changes.is_some() { "Ends by itself." } else { "Ctrl-C stops the shop and compares both stores with it." })?;
+    writeln!(
+        out,
+        "{}\n",
+        if options.changes.is_some() { "Ends by itself." } else { "Ctrl-C stops the shop and compares both stores with it." }
+    )?;
 
     let mut till = Till { producer: producer(&cluster)?, run: run.clone(), produced: HashMap::new(), records: 0 };
     let mut shop = Shop::new(options.seed);
@@ -309,7 +313,12 @@ fn sink_index(settings: &Settings, name: &str) -> usize {
     settings.sinks.iter().position(|sink| sink.name == name).unwrap_or(usize::MAX)
 }
 
-fn compare<D: PartialEq + std::fmt::Debug>(out: &mut impl Write, name: &str, found: &Documents<D>, expected: &Documents<D>) -> Result<bool, Error> {
+fn compare<D: PartialEq + std::fmt::Debug>(
+    out: &mut impl Write,
+    name: &str,
+    found: &Documents<D>,
+    expected: &Documents<D>,
+) -> Result<bool, Error> {
     let missing: Vec<_> = expected.keys().filter(|key| !found.contains_key(*key)).collect();
     let ghosts: Vec<_> = found.keys().filter(|key| !expected.contains_key(*key)).collect();
     let other: Vec<_> = expected.iter().filter(|(key, document)| found.get(*key).is_some_and(|f| f != *document)).collect();

@@ -118,7 +118,9 @@ fn of_transform(error: &transform::Error) -> Disposition {
 
 fn of_plan(error: &plan::Error) -> Disposition {
     match error {
-        plan::Error::Field { .. } | plan::Error::Key { .. } | plan::Error::TooLarge { .. } | plan::Error::TwoPuts { .. } => Disposition::DeadLetter,
+        plan::Error::Field { .. } | plan::Error::Key { .. } | plan::Error::TooLarge { .. } | plan::Error::TwoPuts { .. } => {
+            Disposition::DeadLetter
+        }
         plan::Error::Offset { .. } => Disposition::Halt,
     }
 }

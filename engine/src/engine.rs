@@ -119,7 +119,12 @@ async fn load_modules(settings: Arc<Settings>, metrics: &Metrics) -> Result<Vec<
 }
 
 /// Runs a worker until `shutdown` resolves, or until it can't go on.
-pub async fn run(settings: Arc<Settings>, metrics: Arc<Metrics>, health: Arc<Health>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn run(
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     run_parts(Parts::build(settings, metrics, health).await?, shutdown).await
 }
 

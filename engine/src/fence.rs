@@ -76,6 +76,7 @@ impl fmt::Display for Fence {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -158,7 +158,9 @@ async fn prepare_all(
                     tracing::warn!(error = %error, "reading is delayed");
                     tokio::select! { biased; () = ended(&mut orders) => return End::Stopped, () = backoff.wait() => continue }
                 }
-                crate::disposition::Disposition::DeadLetter | crate::disposition::Disposition::Halt => return End::Halted(error.to_string()),
+                crate::disposition::Disposition::DeadLetter | crate::disposition::Disposition::Halt => {
+                    return End::Halted(error.to_string());
+                }
             },
         };
         backoff.reset();

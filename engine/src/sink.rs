@@ -146,7 +146,8 @@ pub trait Sink: Send + Sync {
 /// [`Error::Setup`] for an address that no client can use.
 pub fn build(settings: &Settings) -> Result<Vec<Arc<dyn Sink>>, Error> {
     let build = |(index, sink): (usize, &SinkSettings)| -> Result<Arc<dyn Sink>, Error> {
-        let targets = settings.routes.iter().flat_map(|route| &route.targets).filter(|target| target.sink == index).map(Arc::clone).collect();
+        let targets =
+            settings.routes.iter().flat_map(|route| &route.targets).filter(|target| target.sink == index).map(Arc::clone).collect();
         Ok(match &sink.kind {
             SinkKind::Redis(redis) => Arc::new(redis::RedisSink::new(sink, redis, targets)?),
             SinkKind::MongoDb(mongodb) => Arc::new(mongodb::MongoDbSink::new(sink, mongodb, targets)?),

@@ -64,8 +64,10 @@ pub(super) struct Shop {
     random: Random,
 }
 
-const NAMES: [&str; 8] = ["Ada Lovelace", "  Grace Hopper ", "José Ñandú", "王小明", "Edsger Dijkstra", "Barbara Liskov", "O'Neill 😀", "Tony Hoare"];
-const STREETS: [&str; 5] = ["12 St James's Sq, London", "C/ Mayor 1\nMadrid", "Unter den Linden 5", "1600 Amphitheatre Pkwy", "中关村大街 27"];
+const NAMES: [&str; 8] =
+    ["Ada Lovelace", "  Grace Hopper ", "José Ñandú", "王小明", "Edsger Dijkstra", "Barbara Liskov", "O'Neill 😀", "Tony Hoare"];
+const STREETS: [&str; 5] =
+    ["12 St James's Sq, London", "C/ Mayor 1\nMadrid", "Unter den Linden 5", "1600 Amphitheatre Pkwy", "中关村大街 27"];
 const ORDER_STATUSES: [&str; 6] = ["pending", "paid", "shipped", "delivered", "cancelled", "refunded"];
 const SHIPMENT_STATUSES: [&str; 4] = ["preparing", "in transit", "delivered", "returned"];
 const METHODS: [&str; 4] = ["ground", "Express", "pick-up", "drone "];

@@ -41,7 +41,8 @@ impl RedisStore {
             let prefix = prefix(run, table);
             for (key, text) in self.texts(&prefix).await? {
                 let id = key.strip_prefix(&format!("{prefix}:")).unwrap_or(&key).to_owned();
-                let document = serde_json::from_slice(&text).map_err(|error| Error::Store(format!("the document at {key} is no JSON: {error}")))?;
+                let document =
+                    serde_json::from_slice(&text).map_err(|error| Error::Store(format!("the document at {key} is no JSON: {error}")))?;
                 documents.insert((table.name(), id), document);
             }
         }
@@ -99,7 +100,7 @@ impl MongoStore {
         match self {
             Self::Memory(sink) => {
                 let parse = |bytes: Vec<u8>| Document::from_reader(bytes.as_slice()).map_err(|error| Error::Store(error.to_string()));
-                sink.documents(table.name()).into_iter().map(|(_, bytes)| parse(bytes)).collect()
+                sink.documents(table.name()).into_values().map(parse).collect()
             }
             Self::Real(database) => {
                 let fault = |error: mongodb::error::Error| Error::Store(error.to_string());

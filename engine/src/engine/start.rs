@@ -129,7 +129,12 @@ impl Starts {
         }
     }
 
-    async fn watermarks(&self, partition: &CommittedPartition, sinks: &[usize], deadline: Instant) -> Result<Vec<(String, Option<Watermark>)>, String> {
+    async fn watermarks(
+        &self,
+        partition: &CommittedPartition,
+        sinks: &[usize],
+        deadline: Instant,
+    ) -> Result<Vec<(String, Option<Watermark>)>, String> {
         let mut watermarks = Vec::with_capacity(sinks.len());
         let group = &self.shared.settings.kafka.group;
         for index in sinks {

@@ -134,12 +134,22 @@ impl Worker {
     }
 
     fn start_lane(&mut self, source: &TopicPartition, generation: Generation) -> Result<(), String> {
-        let Some(reader) = self.source.reader(source) else { return Err(format!("{source} has no reader: restart the worker, and report this")) };
+        let Some(reader) = self.source.reader(source) else {
+            return Err(format!("{source} has no reader: restart the worker, and report this"));
+        };
         let route_name = self.route_name(&source.topic).to_owned();
         let (prepare, budget) = self.prepare(source, generation)?;
         let (orders, ordered) = watch::channel(Order::Run);
         let meter = Meter::new(&self.shared.metrics, self.shared.health.lane_started(&route_name, source), &route_name, source);
-        let lane = Lane { shared: Arc::clone(&self.shared), source: source.clone(), generation, prepare, reader: Box::new(reader), meter: Arc::clone(&meter), budget };
+        let lane = Lane {
+            shared: Arc::clone(&self.shared),
+            source: source.clone(),
+            generation,
+            prepare,
+            reader: Box::new(reader),
+            meter: Arc::clone(&meter),
+            budget,
+        };
         self.lanes.insert(source.clone(), LaneHandle { orders, meter });
         let named = source.clone();
         self.running.spawn(async move { (named, lane.run(ordered).await) });

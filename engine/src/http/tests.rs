@@ -11,7 +11,7 @@ struct Server {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     stop: tokio::sync::oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<Result<(), Error>>,
+    task: tokio::task::JoinSet<Result<(), Error>>,
 }
 
 async fn start() -> Server {
@@ -20,7 +20,8 @@ async fn start() -> Server {
     let (health, metrics) = (Health::new(Duration::from_secs(60)), Arc::new(Metrics::new().unwrap()));
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let shutdown = async { stopped.await.unwrap_or_default() };
-    let task = tokio::spawn(serve(listener, Arc::clone(&metrics), Arc::clone(&health), shutdown));
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(serve(listener, Arc::clone(&metrics), Arc::clone(&health), shutdown));
     Server { address, health, metrics, stop, task }
 }
 
@@ -65,7 +66,7 @@ async fn every_endpoint_answers() {
     assert_eq!(request(address, "GET", "/nowhere").await.0, 404);
 
     server.stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), server.task).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.task.join_all()).await.unwrap().into_iter().for_each(|served| served.unwrap());
 }
 
 #[tokio::test]
@@ -74,7 +75,7 @@ async fn a_stop_does_not_wait_for_a_silent_client() {
     let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
     silent.write_all(b"GET /live HTTP/1.1\r\n").await.unwrap();
     server.stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), server.task).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.task.join_all()).await.unwrap().into_iter().for_each(|served| served.unwrap());
 }
 
 #[tokio::test]

@@ -67,7 +67,14 @@ impl Meter {
         self.route.dead_letter(stage, code);
     }
 
-    pub(super) fn settled(&self, records: &RecordBatch, changed_at: &[Option<(i64, bool)>], outcomes: &Outcomes, next_offset: i64, now_ms: i64) {
+    pub(super) fn settled(
+        &self,
+        records: &RecordBatch,
+        changed_at: &[Option<(i64, bool)>],
+        outcomes: &Outcomes,
+        next_offset: i64,
+        now_ms: i64,
+    ) {
         for (outcome, count) in outcomes.counts() {
             let counter = match outcome {
                 Outcome::DeadLettered => &self.route.dead_lettered,

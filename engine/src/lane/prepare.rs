@@ -102,7 +102,8 @@ impl Prepare {
             Self::Route(stages) => stages.batch(records),
             Self::PassOver(_) => {
                 let count = records.records.len();
-                let plan = WritePlan { planned: vec![Planned::Filtered; count], changed_at: vec![None; count], records, ..WritePlan::default() };
+                let plan =
+                    WritePlan { planned: vec![Planned::Filtered; count], changed_at: vec![None; count], records, ..WritePlan::default() };
                 Prepared { plan, timing: Timing::default(), passed_over: Vec::new() }
             }
         }
@@ -138,7 +139,12 @@ impl RouteStages {
             calls: now.calls.saturating_sub(self.seen.calls),
             restarts: now.restarts.saturating_sub(self.seen.restarts),
             memory_grown_bytes: now.memory_bytes as i64 - self.seen.memory_bytes as i64,
-            counters: now.counters.iter().map(|(name, count)| (name.clone(), count.saturating_sub(before(name)))).filter(|(_, by)| *by > 0).collect(),
+            counters: now
+                .counters
+                .iter()
+                .map(|(name, count)| (name.clone(), count.saturating_sub(before(name))))
+                .filter(|(_, by)| *by > 0)
+                .collect(),
         };
         self.seen = now.clone();
         guested

@@ -138,7 +138,14 @@ impl Settler {
         Ok(written)
     }
 
-    fn sort(&self, sink: &dyn Sink, metrics: &SinkMetrics, writes: &SinkWrites, results: Vec<Result<WriteOutcome, Error>>, written: &mut Written) -> Result<Again, String> {
+    fn sort(
+        &self,
+        sink: &dyn Sink,
+        metrics: &SinkMetrics,
+        writes: &SinkWrites,
+        results: Vec<Result<WriteOutcome, Error>>,
+        written: &mut Written,
+    ) -> Result<Again, String> {
         let mut again = Again { writes: Vec::new(), away: None };
         if results.len() != writes.writes.len() {
             return Err(format!("{} answered {} of {} writes: a defect in the engine", sink.name(), results.len(), writes.writes.len()));

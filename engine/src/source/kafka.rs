@@ -131,7 +131,6 @@ impl<T> Reply<T> {
 /// The worker's membership in the consumer group.
 pub struct KafkaSource {
     membership: Arc<Membership>,
-    settings: Settings,
 }
 
 impl KafkaSource {
@@ -150,7 +149,7 @@ impl KafkaSource {
         thread
             .spawn(move || member.run())
             .map_err(|error| Error::Setup { message: format!("no thread for the Kafka consumer: {error}") })?;
-        Ok(Arc::new(Self { membership, settings: settings.clone() }))
+        Ok(Arc::new(Self { membership }))
     }
 
     /// The reader of an assigned partition; handed out once an assignment.
