@@ -46,9 +46,9 @@ fn steps(tally: &mut Tally) -> Result<()> {
         Images::read()?.provide(&ROLES)
     });
     let guests = crate::build_guests()?;
-    // One selection of packages for all steps: another one would compile the dependencies again, with other features.
-    tally.cargo("compiling all tests", cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
-    tally.cargo("building streamsync", cargo().args(["build", "--workspace", "--bin", "streamsync"]))?;
+    // One selection of packages for all steps: another one would compile the dependencies again, with other features. The program
+    // itself is among them, because the engine's integration tests need it.
+    tally.cargo("compiling all tests and streamsync", cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
     tally.cargo("unit and property tests", cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]))?;
     tally.cargo("transforms, natively", cargo().args(["test", "--no-fail-fast", "--manifest-path", "transforms/Cargo.toml"]))?;
 
