@@ -99,3 +99,14 @@ fn the_process_is_measured() {
     let resident = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
     assert!(resident.parse::<f64>().unwrap() > 1_000_000.0, "{resident}");
 }
+
+#[test]
+fn the_readme_names_no_metric_that_does_not_exist() {
+    let readme = include_str!("../../../README.md");
+    let named: std::collections::BTreeSet<&str> = readme.split('`').filter(|word| word.starts_with("streamsync_")).collect();
+    assert!(named.len() > 10, "the table has gone");
+    let documented = include_str!("../../../docs/metrics.md");
+    for name in named {
+        assert!(documented.contains(&format!("| `{name}` |")), "{name} is in README.md and not in docs/metrics.md");
+    }
+}

@@ -352,7 +352,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The version, as the last field of a MongoDB document (docs/decisions/0011-stored-version.md).
+/// The version, as the last field of a MongoDB document (docs/decisions/0006-stored-version.md).
 fn version(out: &mut Vec<u8>, fence: Fence, partition: i32, module: &str, content: u64) {
     out.push(bson::DOCUMENT);
     out.extend_from_slice(b"_sync\0");

@@ -1,4 +1,4 @@
-//! Keys, of the row's primary key or of the parts that a guest named (docs/decisions/0010-stored-keys.md).
+//! Keys, of the row's primary key or of the parts that a guest named (docs/decisions/0005-stored-keys.md).
 //!
 //! Two rows never share a key. In Redis each part has `%`, `:`, `{` and `}` escaped, so that the parts can be told apart and no
 //! part chooses a cluster slot. In MongoDB one part is a scalar, several are a document with a fixed order.
