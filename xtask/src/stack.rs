@@ -191,7 +191,8 @@ fn wait_for_row(compose: &Compose) -> Result<()> {
             .is_ok_and(|document| document.starts_with('{'))
     });
     if seen.is_err() {
-        let log = capture("docker compose logs", compose.command().args(["logs", "--tail", "30", "streamsync"]), STEP_LIMIT)?;
+        let log =
+            capture("docker compose logs", compose.command().args(["logs", "--no-log-prefix", "--tail", "10", "streamsync"]), STEP_LIMIT)?;
         plain(log);
     }
     seen.context("rows do not arrive; the engine's last messages stand above")
