@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use crate::plan::Fault;
-use crate::{dead_letter, decode, plan, sink, source, transform};
+use crate::{dead_letter, decode, identity, plan, sink, source, transform};
 
 /// What follows from a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,14 @@ pub fn of_source(error: &source::Error) -> Disposition {
     match error {
         source::Error::Away { .. } => Disposition::Retry,
         source::Error::OffsetLost { .. } | source::Error::Setup { .. } => Disposition::Halt,
+    }
+}
+
+/// Reading or storing the identity of a topic.
+pub fn of_identity(error: &identity::Error) -> Disposition {
+    match error {
+        identity::Error::Away { .. } => Disposition::Retry,
+        identity::Error::Setup { .. } => Disposition::Halt,
     }
 }
 

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -86,6 +87,9 @@ pub struct Parts {
 impl Parts {
     /// The real parts, as the configuration has them. Modules are compiled here, before any record is read.
     pub async fn build(settings: Arc<Settings>, metrics: Arc<Metrics>, health: Arc<Health>) -> Result<Self, Error> {
+        for route in &settings.routes {
+            health.route(&route.name, &route.topic, &format!("{}.{}", route.database, route.table));
+        }
         let modules = load_modules(Arc::clone(&settings), &metrics).await?;
         let sinks = sink::build(&settings)?;
         let dead_letters = Arc::new(KafkaDeadLetters::new(&settings)?);
@@ -157,23 +161,26 @@ async fn work(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Er
     worker.run(events, shutdown).await
 }
 
-/// Waits until every store is fit. One that is away is waited for; one that is set up wrongly ends the worker.
+/// Waits until every store is fit. One that is set up wrongly ends the worker at once, also while another one is away.
 async fn check_sinks(parts: &Parts) -> Result<(), Error> {
-    for sink in &parts.sinks {
-        let mut backoff = Backoff::new(&parts.settings.retry);
-        while let Err(error) = sink.check().await {
-            parts.health.sink_state(sink.name(), false, &error.to_string());
-            match disposition::of_sink(&error) {
-                Disposition::Retry => {
-                    tracing::warn!(sink = sink.name(), error = %error, "waiting for the sink");
-                    backoff.wait().await;
-                }
-                Disposition::DeadLetter | Disposition::Halt => return Err(error.into()),
+    try_join_all(parts.sinks.iter().map(|sink| check_sink(parts, sink.as_ref()))).await.map(drop)
+}
+
+async fn check_sink(parts: &Parts, sink: &dyn Sink) -> Result<(), Error> {
+    tracing::info!(sink = sink.name(), "connecting");
+    let mut backoff = Backoff::new(&parts.settings.retry);
+    while let Err(error) = sink.check().await {
+        parts.health.sink_state(sink.name(), false, &error.to_string());
+        match disposition::of_sink(&error) {
+            Disposition::Retry => {
+                tracing::warn!(sink = sink.name(), error = %error, "waiting for the sink");
+                backoff.wait().await;
             }
+            Disposition::DeadLetter | Disposition::Halt => return Err(error.into()),
         }
-        parts.health.sink_state(sink.name(), true, "");
-        tracing::info!(sink = sink.name(), "sink is ready");
     }
+    parts.health.sink_state(sink.name(), true, "");
+    tracing::info!(sink = sink.name(), "sink is ready");
     Ok(())
 }
 
