@@ -62,7 +62,7 @@ fn main() -> Result<ExitCode> {
     }
     let trials = cases.map(|(name, case)| {
         let (runtime, stack) = (Arc::clone(&runtime), Arc::clone(&stack));
-        Trial::test(name, move || case(&runtime, &stack).map_err(|error| Failed::from(format!("{error:?}"))))
+        Trial::test(name, move || case(&runtime, &stack).map_err(|error| Failed::from(format!("{error:#}"))))
     });
     let conclusion = libtest_mimic::run(&arguments, trials.into());
     // All cases have ended, so that this is the last one that holds it.
