@@ -90,3 +90,21 @@ async fn a_store_that_is_away_when_partitions_come_delays_them_and_halts_nothing
     ended.expect("one task").expect("no panic").expect("no route halted");
     assert_eq!(metrics.partitions_assigned.get(), 0);
 }
+
+/// What a start would say of a module is said by `streamsync check` before.
+#[tokio::test]
+async fn a_module_that_is_no_component_is_told_of_before_a_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (settings, _) = world::prepared("halt");
+    let with = |bytes: &[u8]| {
+        let mut settings = (*settings).clone();
+        let module = directory.path().join(format!("{}.wasm", bytes.len()));
+        std::fs::write(&module, bytes).expect("written");
+        Arc::make_mut(&mut settings.routes[0]).transform.module = module;
+        Arc::new(settings)
+    };
+    let faults = engine::check_modules(with(b"\0asm\x01\0\0\0")).await;
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].starts_with("route rows: ") && faults[0].contains("make a component of it"), "{faults:?}");
+    assert_eq!(engine::check_modules(with(world::guest_component())).await, Vec::<String>::new());
+}

@@ -59,7 +59,7 @@ prefix = "m"
 "#;
 
 /// Compiled once: it puts `{"id": …}` into target `t`, and so deletes from target `m`.
-fn guest_component() -> &'static [u8] {
+pub fn guest_component() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
     COMPONENT.get_or_init(|| {
         let text = include_str!("../../src/transform/tests/guest.wat")
@@ -82,7 +82,8 @@ fn guest_component() -> &'static [u8] {
 
 /// Settings and the module, made once for each way to meet a truncate.
 pub fn prepared(on_truncate: &'static str) -> (Arc<Settings>, Arc<Module>) {
-    static MADE: Mutex<Vec<(&'static str, Arc<Settings>, Arc<Module>)>> = Mutex::new(Vec::new());
+    type Made = (&'static str, Arc<Settings>, Arc<Module>);
+    static MADE: Mutex<Vec<Made>> = Mutex::new(Vec::new());
     let mut made = locked(&MADE);
     if let Some((_, settings, module)) = made.iter().find(|(known, ..)| *known == on_truncate) {
         return (Arc::clone(settings), Arc::clone(module));
