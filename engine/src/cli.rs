@@ -61,7 +61,7 @@ struct Cli {
 enum Command {
     /// Sync until a signal (Ctrl-C, SIGTERM) comes: it settles what was read and stops; a second one stops at once.
     Run(ConfigArguments),
-    /// Read the configuration and report all its faults at once, each with its place and remedy.
+    /// Read the configuration, try its modules, and report all faults at once, each with its place and remedy.
     Check(check::CheckArguments),
     /// Show it at work with nothing installed: an invented shop, a Kafka in this process, and a check that both stores equal the shop.
     Demo(demo::DemoArguments),

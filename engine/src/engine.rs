@@ -13,7 +13,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Settings;
+use crate::config::{RouteSettings, Settings};
 use crate::dead_letter::{DeadLetters, KafkaDeadLetters};
 use crate::disposition::{self, Disposition};
 use crate::http::{Health, Phase};
@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
 use crate::source::KafkaSource;
 use crate::source::cluster::{KafkaTopics, Topics};
-use crate::transform::{Module, TransformHost};
+use crate::transform::{Guest, Module, TransformHost};
 
 use worker::Worker;
 
@@ -198,6 +198,23 @@ async fn sweep(sink: Arc<dyn Sink>, interval: Duration, stop: impl Future<Output
 
 async fn told(mut stopped: watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
+}
+
+/// Compiles every route's module and hands it the route's configuration, as a start would: one message for each that is unfit.
+pub async fn check_modules(settings: Arc<Settings>) -> Vec<String> {
+    let mut trying = JoinSet::new();
+    trying.spawn_blocking(move || {
+        let host = match TransformHost::new(&settings.transforms) {
+            Ok(host) => host,
+            Err(error) => return vec![error.to_string()],
+        };
+        let start = |route: &Arc<RouteSettings>| Guest::new(host.load(&route.transform)?, Arc::clone(route), &settings.sinks);
+        settings.routes.iter().filter_map(|route| start(route).err().map(|error| format!("route {}: {error}", route.name))).collect()
+    });
+    match trying.join_next().await {
+        Some(Ok(faults)) => faults,
+        Some(Err(_)) | None => vec![Error::Defect { what: "a module was loaded" }.to_string()],
+    }
 }
 
 /// Tries every connection without changing anything but what a sink's check needs: one message for each that could not be had.

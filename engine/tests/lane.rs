@@ -1,6 +1,8 @@
 //! What a lane promises, with every IO replaced: one outcome a record, no offset past an unsettled one, an end whenever one is ordered.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, unreachable_pub, reason = "a test fails by panicking")]
 
+#[path = "lane/worker.rs"]
+mod worker;
 #[path = "lane/world.rs"]
 mod world;
 
@@ -127,7 +129,8 @@ async fn what_would_falsify_a_row_halts() {
 async fn a_sink_s_verdict_halts_even_while_the_other_sink_is_away() {
     let other = |sink: String| sink::Error::OtherPartition { sink, place: "t".to_owned(), stored: 1, incoming: 0 };
     let setup = |sink: String| sink::Error::Setup { sink, message: "NOPERM: permit EVALSHA".to_owned() };
-    let verdicts: [(&str, fn(String) -> sink::Error); 2] = [("partition 1", other), ("permit EVALSHA", setup)];
+    type Verdict = fn(String) -> sink::Error;
+    let verdicts: [(&str, Verdict); 2] = [("partition 1", other), ("permit EVALSHA", setup)];
     for (words, verdict) in verdicts {
         let mut world = World::new();
         let away = std::sync::Arc::clone(&world.two);

@@ -1,6 +1,6 @@
 //! A lane with nothing real around it: records from a channel, stores and letters in memory that fail when told to, and a guest made of text.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ prefix = "m"
 "#;
 
 /// Compiled once: it puts `{"id": …}` into target `t`, and so deletes from target `m`.
-fn guest_component() -> &'static [u8] {
+pub fn guest_component() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
     COMPONENT.get_or_init(|| {
         let text = include_str!("../../src/transform/tests/guest.wat")
@@ -81,8 +81,9 @@ fn guest_component() -> &'static [u8] {
 }
 
 /// Settings and the module, made once for each way to meet a truncate.
-fn prepared(on_truncate: &'static str) -> (Arc<Settings>, Arc<Module>) {
-    static MADE: Mutex<Vec<(&'static str, Arc<Settings>, Arc<Module>)>> = Mutex::new(Vec::new());
+pub fn prepared(on_truncate: &'static str) -> (Arc<Settings>, Arc<Module>) {
+    type Made = (&'static str, Arc<Settings>, Arc<Module>);
+    static MADE: Mutex<Vec<Made>> = Mutex::new(Vec::new());
     let mut made = locked(&MADE);
     if let Some((_, settings, module)) = made.iter().find(|(known, ..)| *known == on_truncate) {
         return (Arc::clone(settings), Arc::clone(module));
@@ -107,11 +108,19 @@ pub struct FaultySink {
     pub attempts: Mutex<Vec<Vec<i64>>>,
     /// A batch of writes takes one permit: without one it waits.
     pub gate: Semaphore,
+    /// Watermarks are not answered.
+    pub watermarks_away: AtomicBool,
 }
 
 impl FaultySink {
-    fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { store: MemorySink::new(name), fault: Mutex::default(), attempts: Mutex::default(), gate: Semaphore::new(GATE) })
+    pub fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            store: MemorySink::new(name),
+            fault: Mutex::default(),
+            attempts: Mutex::default(),
+            gate: Semaphore::new(GATE),
+            watermarks_away: AtomicBool::new(false),
+        })
     }
 
     pub fn fail(&self, fault: impl FnMut(&FencedWrite) -> Option<sink::Error> + Send + 'static) {
@@ -172,6 +181,9 @@ impl Sink for FaultySink {
     }
 
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, sink::Error>> {
+        if self.watermarks_away.load(Ordering::SeqCst) {
+            return ready(Err(self.away())).boxed();
+        }
         self.store.watermark(group, source)
     }
 
