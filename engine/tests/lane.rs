@@ -84,7 +84,7 @@ async fn a_refused_write_is_dead_lettered_and_the_rest_goes_on() {
     assert_eq!(world.documents(), ["t:1"]);
     let letters = world.letters.kept.letters();
     let letters: Vec<_> = letters.iter().map(|kept| (kept.offset, &*kept.letter.stage, &*kept.letter.code)).collect();
-    assert_eq!(letters, [(1, "sink", "wrong-type"), (2, "decode", "bad-json"), (3, "transform", "trapped")]);
+    assert_eq!(letters, [(1, "one", "wrong-type"), (2, "decode", "bad-json"), (3, "transform", "trapped")]);
     assert_eq!(world.last_commit(), Some(5));
     assert_every_record_has_one_outcome(&world, [1, 1, 0, 0, 3]);
 }
