@@ -2,7 +2,7 @@
 //!
 //! Enters: the command line. Leaves: an exit code, chosen here and nowhere else. Logs go to stderr, what was asked for to stdout.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,9 +15,12 @@ mod run;
 
 const EXIT_CODES: &str = "Exit codes:
   0    done
-  1    the answer is no: a route halted, a connection could not be had, the demo's sinks differ from its shop
+  1    it could not be done, or the answer is no: a route halted, a connection failed, the demo's stores differ from its shop
   2    the arguments or the configuration are wrong
   130  stopped at once by a second signal";
+
+/// Logs of libraries that are shown only where `--log-level` names them.
+const QUIET: &str = "librdkafka=off,rdkafka=off";
 
 /// What a command ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,18 +59,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Sync until a signal comes; a second signal stops at once.
+    /// Sync until a signal (Ctrl-C, SIGTERM) comes: it settles what was read and stops; a second one stops at once.
     Run(ConfigArguments),
-    /// Report all faults of a configuration at once, each with its place and remedy.
+    /// Read the configuration, try its modules, and report all faults at once, each with its place and remedy.
     Check(check::CheckArguments),
-    /// Show the main job in this process: a shop, a Kafka, the transforms, and a check that both stores equal the shop.
+    /// Show it at work with nothing installed: an invented shop, a Kafka in this process, and a check that both stores equal the shop.
     Demo(demo::DemoArguments),
 }
 
 /// Where the configuration is.
 #[derive(Args, Clone, Debug)]
 struct ConfigArguments {
-    /// The configuration; environment variables STREAMSYNC_SECTION__KEY come over it.
+    /// The configuration, TOML. A variable STREAMSYNC_SECTION__KEY comes over the key section.key.
     #[arg(long, env = "STREAMSYNC_CONFIG", default_value = "streamsync.toml", value_name = "FILE")]
     config: PathBuf,
 }
@@ -75,10 +78,10 @@ struct ConfigArguments {
 #[derive(Args, Clone, Debug)]
 struct LogArguments {
     /// Form of the logs on stderr.
-    #[arg(long, global = true, env = "STREAMSYNC_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, env = "STREAMSYNC_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
     log_format: LogFormat,
-    /// error, warn, info, debug, trace; or for each module: info,streamsync::sink=debug.
-    #[arg(long, global = true, env = "STREAMSYNC_LOG_LEVEL", default_value = "info")]
+    /// error, warn, info, debug, trace; or by module: info,streamsync::sink=debug. Kafka's own log: info,librdkafka=info.
+    #[arg(long, global = true, env = "STREAMSYNC_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     log_level: String,
 }
 
@@ -124,8 +127,11 @@ fn start_logs(arguments: &LogArguments) -> Result<(), String> {
     use tracing_subscriber::EnvFilter;
     let wrong =
         |error: &dyn std::fmt::Display| format!("--log-level {:?} can't be read: {error}; write for example info", arguments.log_level);
-    let filter = EnvFilter::builder().parse(&arguments.log_level).map_err(|error| wrong(&error))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Each of the process's Kafka clients repeats several times a second that its broker is away. The engine says it itself.
+    let level = format!("{QUIET},{}", arguments.log_level);
+    let filter = EnvFilter::builder().parse(level).map_err(|error| wrong(&error))?;
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(coloured).with_writer(std::io::stderr);
     let started = match arguments.log_format {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

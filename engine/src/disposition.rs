@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use crate::plan::Fault;
-use crate::{dead_letter, decode, plan, sink, source, transform};
+use crate::{dead_letter, decode, identity, plan, sink, source, transform};
 
 /// What follows from a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,14 @@ pub fn of_source(error: &source::Error) -> Disposition {
     }
 }
 
+/// Reading or storing the identity of a topic.
+pub fn of_identity(error: &identity::Error) -> Disposition {
+    match error {
+        identity::Error::Away { .. } => Disposition::Retry,
+        identity::Error::Setup { .. } => Disposition::Halt,
+    }
+}
+
 /// Sending dead letters.
 pub fn of_dead_letter(error: &dead_letter::Error) -> Disposition {
     match error {
@@ -59,18 +67,18 @@ pub fn of_dead_letter(error: &dead_letter::Error) -> Disposition {
 }
 
 /// Stage and code of a fault: the labels of its metric, and headers of its dead letter.
-pub fn label(fault: &Fault) -> (&'static str, Cow<'_, str>) {
+pub fn label(fault: &Fault) -> (&str, Cow<'_, str>) {
     match fault {
         Fault::Decode(error) => ("decode", error.code().into()),
         Fault::Route(crate::route::Error::OtherTable { .. }) => ("route", "other-table".into()),
         Fault::Transform(error) => ("transform", error.code().into()),
         Fault::Plan(error) => ("plan", error.code().into()),
-        Fault::Sink(sink::Error::Refused { code, .. }) => ("sink", (*code).into()),
+        Fault::Sink(sink::Error::Refused { sink, code, .. }) => (sink, (*code).into()),
         // These are retried or halt: no record is given up for them.
-        Fault::Sink(sink::Error::Away { .. }) => ("sink", "away".into()),
-        Fault::Sink(sink::Error::Full { .. }) => ("sink", "full".into()),
-        Fault::Sink(sink::Error::OtherPartition { .. }) => ("sink", "other-partition".into()),
-        Fault::Sink(sink::Error::Setup { .. }) => ("sink", "setup".into()),
+        Fault::Sink(sink::Error::Away { sink, .. }) => (sink, "away".into()),
+        Fault::Sink(sink::Error::Full { sink, .. }) => (sink, "full".into()),
+        Fault::Sink(sink::Error::OtherPartition { sink, .. }) => (sink, "other-partition".into()),
+        Fault::Sink(sink::Error::Setup { sink, .. }) => (sink, "setup".into()),
     }
 }
 

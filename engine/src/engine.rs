@@ -9,10 +9,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::Settings;
+use crate::config::{RouteSettings, Settings};
 use crate::dead_letter::{DeadLetters, KafkaDeadLetters};
 use crate::disposition::{self, Disposition};
 use crate::http::{Health, Phase};
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
 use crate::source::KafkaSource;
 use crate::source::cluster::{KafkaTopics, Topics};
-use crate::transform::{Module, TransformHost};
+use crate::transform::{Guest, Module, TransformHost};
 
 use worker::Worker;
 
@@ -86,6 +87,9 @@ pub struct Parts {
 impl Parts {
     /// The real parts, as the configuration has them. Modules are compiled here, before any record is read.
     pub async fn build(settings: Arc<Settings>, metrics: Arc<Metrics>, health: Arc<Health>) -> Result<Self, Error> {
+        for route in &settings.routes {
+            health.route(&route.name, &route.topic, &format!("{}.{}", route.database, route.table));
+        }
         let modules = load_modules(Arc::clone(&settings), &metrics).await?;
         let sinks = sink::build(&settings)?;
         let dead_letters = Arc::new(KafkaDeadLetters::new(&settings)?);
@@ -157,23 +161,26 @@ async fn work(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Er
     worker.run(events, shutdown).await
 }
 
-/// Waits until every store is fit. One that is away is waited for; one that is set up wrongly ends the worker.
+/// Waits until every store is fit. One that is set up wrongly ends the worker at once, also while another one is away.
 async fn check_sinks(parts: &Parts) -> Result<(), Error> {
-    for sink in &parts.sinks {
-        let mut backoff = Backoff::new(&parts.settings.retry);
-        while let Err(error) = sink.check().await {
-            parts.health.sink_state(sink.name(), false, &error.to_string());
-            match disposition::of_sink(&error) {
-                Disposition::Retry => {
-                    tracing::warn!(sink = sink.name(), error = %error, "waiting for the sink");
-                    backoff.wait().await;
-                }
-                Disposition::DeadLetter | Disposition::Halt => return Err(error.into()),
+    try_join_all(parts.sinks.iter().map(|sink| check_sink(parts, sink.as_ref()))).await.map(drop)
+}
+
+async fn check_sink(parts: &Parts, sink: &dyn Sink) -> Result<(), Error> {
+    tracing::info!(sink = sink.name(), "connecting");
+    let mut backoff = Backoff::new(&parts.settings.retry);
+    while let Err(error) = sink.check().await {
+        parts.health.sink_state(sink.name(), false, &error.to_string());
+        match disposition::of_sink(&error) {
+            Disposition::Retry => {
+                tracing::warn!(sink = sink.name(), error = %error, "waiting for the sink");
+                backoff.wait().await;
             }
+            Disposition::DeadLetter | Disposition::Halt => return Err(error.into()),
         }
-        parts.health.sink_state(sink.name(), true, "");
-        tracing::info!(sink = sink.name(), "sink is ready");
     }
+    parts.health.sink_state(sink.name(), true, "");
+    tracing::info!(sink = sink.name(), "sink is ready");
     Ok(())
 }
 
@@ -191,6 +198,23 @@ async fn sweep(sink: Arc<dyn Sink>, interval: Duration, stop: impl Future<Output
 
 async fn told(mut stopped: watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
+}
+
+/// Compiles every route's module and hands it the route's configuration, as a start would: one message for each that is unfit.
+pub async fn check_modules(settings: Arc<Settings>) -> Vec<String> {
+    let mut trying = JoinSet::new();
+    trying.spawn_blocking(move || {
+        let host = match TransformHost::new(&settings.transforms) {
+            Ok(host) => host,
+            Err(error) => return vec![error.to_string()],
+        };
+        let start = |route: &Arc<RouteSettings>| Guest::new(host.load(&route.transform)?, Arc::clone(route), &settings.sinks);
+        settings.routes.iter().filter_map(|route| start(route).err().map(|error| format!("route {}: {error}", route.name))).collect()
+    });
+    match trying.join_next().await {
+        Some(Ok(faults)) => faults,
+        Some(Err(_)) | None => vec![Error::Defect { what: "a module was loaded" }.to_string()],
+    }
 }
 
 /// Tries every connection without changing anything but what a sink's check needs: one message for each that could not be had.

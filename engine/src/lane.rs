@@ -52,7 +52,7 @@ pub struct Shared {
 }
 
 /// What the worker wants of a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
     /// Go on.
     Run,
@@ -60,6 +60,17 @@ pub enum Order {
     Drain,
     /// The partition is lost: write and commit nothing more.
     Abandon,
+}
+
+impl Order {
+    /// Gives the order, unless a stronger one was given: a lane that must abandon its partition is never told to drain it.
+    pub fn give(self, orders: &watch::Sender<Self>) {
+        orders.send_if_modified(|given| {
+            let stronger = self > *given;
+            *given = self.max(*given);
+            stronger
+        });
+    }
 }
 
 /// How a lane ended.
@@ -89,6 +100,9 @@ pub struct Lane {
     pub budget: Arc<Budget>,
 }
 
+/// A plan on its way to the sinks, counted for as long as it waits.
+type QueuedPlan = (WritePlan, meter::Waiting);
+
 /// A batch of which every record has its outcome. Only the last matters to the commit: positions are contiguous.
 #[derive(Clone, Copy, Debug)]
 struct SettledBatch {
@@ -102,7 +116,7 @@ impl Lane {
     /// Runs until it is ordered to end, or halts.
     pub async fn run(self, orders: watch::Receiver<Order>) -> End {
         let Self { shared, source, generation, prepare, reader, meter, budget } = self;
-        let (plans_in, plans_out) = mpsc::channel::<WritePlan>(shared.settings.batch.prepared_ahead.max(1));
+        let (plans_in, plans_out) = mpsc::channel(shared.settings.batch.prepared_ahead.max(1));
         let (settled_in, settled_out) = watch::channel::<Option<SettledBatch>>(None);
         let sinks = prepare.settings().map(|route| route.sinks()).unwrap_or_default();
         let settler = settle::Settler {
@@ -137,7 +151,7 @@ async fn prepare_all(
     mut prepare: Prepare,
     mut reader: Box<dyn PartitionReader>,
     meter: Arc<Meter>,
-    plans: mpsc::Sender<WritePlan>,
+    plans: mpsc::Sender<QueuedPlan>,
     mut orders: watch::Receiver<Order>,
 ) -> End {
     let batch = &shared.settings.batch;
@@ -176,8 +190,8 @@ async fn prepare_all(
         };
         prepare = returned;
         meter.prepared(&prepared, &prepare.guested());
-        shared.metrics.prepared_batches.inc();
-        if plans.send(prepared.plan).await.is_err() {
+        let waiting = meter::Waiting::begin(&shared.metrics.prepared_batches);
+        if plans.send((prepared.plan, waiting)).await.is_err() {
             return End::Stopped;
         }
     }
@@ -186,7 +200,7 @@ async fn prepare_all(
 /// Writes plans in order, one at a time, until every record of a plan has its outcome.
 async fn settle_all(
     mut settler: settle::Settler,
-    mut plans: mpsc::Receiver<WritePlan>,
+    mut plans: mpsc::Receiver<QueuedPlan>,
     settled: watch::Sender<Option<SettledBatch>>,
     mut orders: watch::Receiver<Order>,
 ) -> End {
@@ -196,8 +210,8 @@ async fn settle_all(
             () = ended(&mut orders) => return End::Stopped,
             plan = plans.recv() => plan,
         };
-        let Some(plan) = plan else { return End::Stopped };
-        settler.taken();
+        let Some((plan, waiting)) = plan else { return End::Stopped };
+        drop(waiting);
         let outcome = tokio::select! {
             biased;
             () = abandoned(&mut orders) => return End::Stopped,

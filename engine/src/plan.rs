@@ -139,7 +139,7 @@ pub struct WritePlan {
     pub sinks: Vec<SinkWrites>,
     /// Records to dead-letter, or to halt at.
     pub faults: Vec<RecordFault>,
-    /// Index of the first record that truncates the table. The batch ends with it.
+    /// Index of the last record that truncates the table. Puts behind it stay, because their fences are greater.
     pub truncate: Option<u32>,
 }
 

@@ -149,7 +149,7 @@ impl Member {
     async fn assigned(&mut self) -> Vec<CommittedPartition> {
         let Some(SourceEvent::Assigned { partitions, reply }) = self.next().await else { panic!("no assignment") };
         let start = |p: &CommittedPartition| StartAt { source: p.source.clone(), offset: p.committed.unwrap_or(p.low) };
-        reply.send(partitions.iter().map(start).collect());
+        reply.send(Some(partitions.iter().map(start).collect()));
         partitions
     }
 
@@ -238,7 +238,7 @@ async fn a_partition_without_answer_is_not_read() {
     let mut member = Member::join(&kafka.settings());
     let Some(SourceEvent::Assigned { reply, .. }) = member.next().await else { panic!("no assignment") };
     let mut halted = member.source.reader(&kafka.source(0)).unwrap();
-    reply.send(vec![StartAt { source: kafka.source(1), offset: 1 }]);
+    reply.send(Some(vec![StartAt { source: kafka.source(1), offset: 1 }]));
     assert!(halted.next_batch(LIMITS).await.unwrap().is_none());
     assert_eq!(read(&mut member.source.reader(&kafka.source(1)).unwrap(), 2).await, [1, 2]);
     member.leave().await;
@@ -251,7 +251,7 @@ async fn an_offset_outside_of_the_log_is_told_and_never_reset() {
     let mut member = Member::join(&kafka.settings());
     let Some(SourceEvent::Assigned { reply, .. }) = member.next().await else { panic!("no assignment") };
     let mut reader = member.source.reader(&kafka.source(0)).unwrap();
-    reply.send(vec![StartAt { source: kafka.source(0), offset: 1000 }]);
+    reply.send(Some(vec![StartAt { source: kafka.source(0), offset: 1000 }]));
     let error = tokio::time::timeout(PATIENCE, reader.next_batch(LIMITS)).await.unwrap().unwrap_err();
     assert!(matches!(error, streamsync::source::Error::OffsetLost { .. }), "{error}");
     member.leave().await;

@@ -31,7 +31,8 @@ struct Base {
 
 #[derive(Deserialize)]
 struct Role {
-    official: String,
+    /// Missing where the product has no image on Docker's own registry: the role is always built then.
+    official: Option<String>,
     build: Option<String>,
     stage: Option<String>,
     stand_in: Option<String>,
@@ -71,12 +72,12 @@ impl Images {
         let mut to_build = Vec::new();
         for &name in roles {
             let role = self.named.roles.get(name).with_context(|| format!("deploy/images.toml has no role {name}"))?;
-            if self.pull(&role.official) {
-                provided.insert(name.to_owned(), Image { image: role.official.clone(), built: false, stand_in: None });
+            if let Some(official) = role.official.as_deref().filter(|official| self.pull(official)) {
+                provided.insert(name.to_owned(), Image { image: official.to_owned(), built: false, stand_in: None });
             } else if let Some(folder) = &role.build {
                 to_build.push((name, role, folder));
             } else {
-                bail!("{name}: {} can't be pulled, and there is no Dockerfile for it", role.official);
+                bail!("{name}: its image can't be pulled, and there is no Dockerfile for it");
             }
         }
         if !to_build.is_empty() {
@@ -108,8 +109,7 @@ impl Images {
 
     /// Prometheus and the like: only where it can be pulled.
     pub(crate) fn official(&self, name: &str) -> Option<String> {
-        let role = self.named.roles.get(name)?;
-        self.pull(&role.official).then(|| role.official.clone())
+        self.named.roles.get(name)?.official.clone().filter(|official| self.pull(official))
     }
 
     /// The image of the engine, from what this machine built; the context is a folder with all that it holds.

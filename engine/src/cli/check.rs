@@ -1,5 +1,7 @@
 //! `streamsync check`.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::{ConfigArguments, Exit, say, say_error};
@@ -36,8 +38,16 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
             say(&format!("{} = {}  # {}", entry.key, entry.value, entry.place));
         }
     }
+    let settings = Arc::new(loaded.settings);
+    let faults = crate::engine::check_modules(Arc::clone(&settings)).await;
+    for fault in &faults {
+        say_error(fault);
+    }
+    if !faults.is_empty() {
+        return Exit::Usage;
+    }
     if arguments.connect {
-        let faults = crate::engine::check_connections(loaded.settings.into()).await;
+        let faults = crate::engine::check_connections(settings).await;
         for fault in &faults {
             say_error(fault);
         }

@@ -36,9 +36,6 @@ pub(super) async fn run(arguments: ConfigArguments) -> Exit {
         }
     };
     let health = Health::new(settings.http.stalled_after);
-    for route in &settings.routes {
-        health.route(&route.name, &route.topic, &format!("{}.{}", route.database, route.table));
-    }
     let (signals, listener) = match (Signals::new(), http::bind(settings.http.listen).await) {
         (Ok(signals), Ok(listener)) => (signals, listener),
         (Err(error), _) => {
@@ -78,7 +75,7 @@ pub(super) async fn run(arguments: ConfigArguments) -> Exit {
 }
 
 /// The first signal asks the engine to stop; a second one ends the process.
-async fn supervise(mut signals: Signals, stop: &watch::Sender<bool>) -> Exit {
+pub(super) async fn supervise(mut signals: Signals, stop: &watch::Sender<bool>) -> Exit {
     let name = signals.next().await;
     tracing::info!(signal = name, "stopping: what was read is being settled; a second signal stops at once");
     stop.send_replace(true);
@@ -107,7 +104,7 @@ impl Signals {
 }
 
 /// Ends when the stop begins, or when whoever could begin it is gone.
-async fn wait_for(mut stopped: watch::Receiver<bool>) {
+pub(super) async fn wait_for(mut stopped: watch::Receiver<bool>) {
     if stopped.wait_for(|stopped| *stopped).await.is_err() {
         tracing::debug!("the stop's sender is gone");
     }

@@ -18,6 +18,23 @@ use crate::source::cluster::{TopicFacts, Topics};
 /// How long a partition waits for a store or a broker that is away before the group gets it back.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Why a partition does not start.
+pub(super) enum Held {
+    /// Only an operator can go on: the text names the place and the remedy.
+    Halted(String),
+    /// A store or a broker is away for longer than the group should wait: nobody's fault but the moment's.
+    Away(String),
+}
+
+impl Held {
+    fn by(disposition: Disposition, error: &impl std::fmt::Display) -> Self {
+        match disposition {
+            Disposition::Retry => Self::Away(error.to_string()),
+            Disposition::DeadLetter | Disposition::Halt => Self::Halted(error.to_string()),
+        }
+    }
+}
+
 /// Decides where partitions start.
 pub(super) struct Starts {
     shared: Arc<Shared>,
@@ -38,8 +55,8 @@ impl Starts {
         Self { shared, identities, topic_facts, topics: HashMap::new() }
     }
 
-    /// The error halts the partition's route.
-    pub(super) async fn resolve(&mut self, partition: &CommittedPartition) -> Result<Start, String> {
+    /// Asks everyone, for a bounded time.
+    pub(super) async fn resolve(&mut self, partition: &CommittedPartition) -> Result<Start, Held> {
         let deadline = Instant::now() + PATIENCE.min(self.shared.settings.kafka.max_poll_interval / 4);
         let name = partition.source.topic.to_string();
         let route = self.shared.settings.routes.iter().find(|r| r.topic == name).map(Arc::clone);
@@ -52,7 +69,10 @@ impl Starts {
             && route.on_truncate == OnTruncate::Clear
             && topic.facts.partitions != 1
         {
-            return Err(format!("on_truncate = \"clear\" needs a topic of one partition, {name} has {}", topic.facts.partitions));
+            let partitions = topic.facts.partitions;
+            return Err(Held::Halted(format!(
+                "on_truncate = \"clear\" needs a topic of one partition, {name} has {partitions}: set on_truncate = \"halt\" on the route"
+            )));
         }
         let watermarks = self.watermarks(partition, &sinks, deadline).await?;
         let known = Known {
@@ -65,7 +85,7 @@ impl Starts {
             group: &self.shared.settings.kafka.group,
             control_topic: &self.shared.settings.kafka.control_topic,
         };
-        let start = identity::resolve(&known).map_err(|halt| halt.to_string())?;
+        let start = identity::resolve(&known).map_err(|halt| Held::Halted(halt.to_string()))?;
         if topic.stored.len() != sinks.len() + 1 || topic.stored.iter().any(|stored| *stored != start.identity) {
             self.store_identity(&name, &sinks, &start.identity, deadline).await?;
             topic.stored = vec![start.identity.clone(); sinks.len() + 1];
@@ -88,7 +108,7 @@ impl Starts {
         Ok(start)
     }
 
-    async fn topic(&self, name: &str, sinks: &[usize], deadline: Instant) -> Result<Topic, String> {
+    async fn topic(&self, name: &str, sinks: &[usize], deadline: Instant) -> Result<Topic, Held> {
         let facts = self.facts(name, deadline).await?;
         let mut stored = Vec::with_capacity(sinks.len() + 1);
         let topics = [name.to_owned()];
@@ -96,11 +116,11 @@ impl Starts {
         loop {
             match self.identities.load(&topics).await {
                 Ok(mut found) => break stored.extend(found.remove(name)),
-                Err(error @ identity::Error::Away { .. }) if Instant::now() < deadline => {
+                Err(error) if disposition::of_identity(&error) == Disposition::Retry && Instant::now() < deadline => {
                     tracing::warn!(error = %error, "waiting for the control topic");
                     backoff.wait().await;
                 }
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(Held::by(disposition::of_identity(&error), &error)),
             }
         }
         for index in sinks {
@@ -111,7 +131,7 @@ impl Starts {
         Ok(Topic { facts, stored })
     }
 
-    async fn facts(&self, name: &str, deadline: Instant) -> Result<TopicFacts, String> {
+    async fn facts(&self, name: &str, deadline: Instant) -> Result<TopicFacts, Held> {
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         loop {
             let (facts, topic) = (Arc::clone(&self.topic_facts), name.to_owned());
@@ -123,8 +143,8 @@ impl Starts {
                     tracing::warn!(error = %error, "waiting for the facts of a topic");
                     backoff.wait().await;
                 }
-                Some(Ok(Err(error))) => return Err(error.to_string()),
-                Some(Err(_)) | None => return Err(format!("asking Kafka for topic {name} failed by a defect in the engine")),
+                Some(Ok(Err(error))) => return Err(Held::by(disposition::of_source(&error), &error)),
+                Some(Err(_)) | None => return Err(Held::Halted(format!("asking Kafka for topic {name} failed by a defect in the engine"))),
             }
         }
     }
@@ -134,7 +154,7 @@ impl Starts {
         partition: &CommittedPartition,
         sinks: &[usize],
         deadline: Instant,
-    ) -> Result<Vec<(String, Option<Watermark>)>, String> {
+    ) -> Result<Vec<(String, Option<Watermark>)>, Held> {
         let mut watermarks = Vec::with_capacity(sinks.len());
         let group = &self.shared.settings.kafka.group;
         for index in sinks {
@@ -146,8 +166,8 @@ impl Starts {
     }
 
     /// Stored in the control topic and mirrored in each sink before anything of the generation is written.
-    async fn store_identity(&self, name: &str, sinks: &[usize], identity: &TopicIdentity, deadline: Instant) -> Result<(), String> {
-        self.identities.store(name, identity).await.map_err(|error| error.to_string())?;
+    async fn store_identity(&self, name: &str, sinks: &[usize], identity: &TopicIdentity, deadline: Instant) -> Result<(), Held> {
+        self.identities.store(name, identity).await.map_err(|error| Held::by(disposition::of_identity(&error), &error))?;
         for index in sinks {
             let Some(sink) = self.shared.sinks.get(*index) else { continue };
             patiently(&self.shared, deadline, || sink.store_identity(name, identity)).await?;
@@ -157,7 +177,7 @@ impl Starts {
 }
 
 /// Repeats what a store that is away did not do, until the deadline.
-async fn patiently<T, F>(shared: &Shared, deadline: Instant, mut ask: impl FnMut() -> F) -> Result<T, String>
+async fn patiently<T, F>(shared: &Shared, deadline: Instant, mut ask: impl FnMut() -> F) -> Result<T, Held>
 where
     F: Future<Output = Result<T, sink::Error>>,
 {
@@ -169,7 +189,7 @@ where
                 tracing::warn!(error = %error, "waiting for a sink before a partition starts");
                 backoff.wait().await;
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(Held::by(disposition::of_sink(&error), &error)),
         }
     }
 }

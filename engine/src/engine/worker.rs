@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::start::Starts;
+use super::start::{Held, Starts};
 use super::{Error, Parts};
 use crate::fence::Generation;
+use crate::http::Phase;
 use crate::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
 use crate::source::{CommittedPartition, KafkaSource, SourceEvent, StartAt, TopicPartition};
 use crate::transform::{Guest, Module};
@@ -64,17 +65,31 @@ impl Worker {
                 () = &mut shutdown, if !stopping => {
                     tracing::info!("stopping");
                     stopping = true;
+                    self.shared.health.phase(Phase::Stopping);
                     self.source.stop();
                 }
                 Some(ended) = self.running.join_next() => self.lane_ended(ended),
                 event = events.recv() => match event {
-                    Some(SourceEvent::Fault(error @ crate::source::Error::Away { .. })) => tracing::warn!(error = %error, "Kafka is away"),
+                    Some(SourceEvent::Fault(error @ crate::source::Error::Away { .. })) => {
+                        tracing::warn!(brokers = self.shared.settings.kafka.brokers, error = %error, "waiting for Kafka");
+                    }
                     Some(SourceEvent::Fault(error)) => {
                         tracing::error!(error = %error, "Kafka can't be used");
                         fault = Some(error);
                         stopping = true;
                         self.source.stop();
                     }
+                    // Where to start may take a while to find out. A stop does not wait for it: the dropped reply is an answer.
+                    Some(event @ SourceEvent::Assigned { .. }) if !stopping => tokio::select! {
+                        biased;
+                        () = &mut shutdown => {
+                            tracing::info!("stopping");
+                            stopping = true;
+                            self.shared.health.phase(Phase::Stopping);
+                            self.source.stop();
+                        }
+                        () = self.event(event) => {}
+                    },
                     Some(event) => self.event(event).await,
                     None => break,
                 },
@@ -91,16 +106,23 @@ impl Worker {
         match event {
             SourceEvent::Assigned { partitions, reply } => {
                 self.shared.metrics.rebalances.inc();
-                let mut answer = Vec::with_capacity(partitions.len());
+                let mut answer = Some(Vec::with_capacity(partitions.len()));
                 for partition in partitions {
-                    answer.extend(self.assigned(&partition).await);
+                    match (self.assigned(&partition).await, &mut answer) {
+                        (Ok(start), Some(starts)) => starts.extend(start),
+                        (Ok(_), None) => {}
+                        (Err(away), _) => {
+                            tracing::warn!(topic = %partition.source.topic, partition = partition.source.partition, error = away, "partition given back");
+                            answer = None;
+                            break;
+                        }
+                    }
                 }
                 reply.send(answer);
             }
             SourceEvent::Revoked { partitions, lost, done } => {
                 self.shared.metrics.rebalances.inc();
                 self.stop_lanes(&partitions, if lost { Order::Abandon } else { Order::Drain }).await;
-                self.shared.metrics.partitions_assigned.set(self.lanes.len() as i64);
                 done.send(());
             }
             SourceEvent::Statistics(statistics) => {
@@ -114,21 +136,26 @@ impl Worker {
         }
     }
 
-    /// Where to start, once a lane waits for the partition's records; `None` where its route is halted.
-    async fn assigned(&mut self, partition: &CommittedPartition) -> Option<StartAt> {
+    /// Where to start, once a lane waits for the partition's records; `None` where its route is halted. The error is what is away.
+    async fn assigned(&mut self, partition: &CommittedPartition) -> Result<Option<StartAt>, String> {
         let source = &partition.source;
         if self.halted.contains(self.route_name(&source.topic)) {
-            return None;
+            return Ok(None);
+        }
+        if self.lanes.contains_key(source) {
+            // Its partition went without a word: nothing of it may be written beside the new lane.
+            self.stop_lanes(std::slice::from_ref(source), Order::Abandon).await;
         }
         let started = match self.starts.resolve(partition).await {
             Ok(start) => self.start_lane(source, start.generation).map(|()| start.offset),
-            Err(halt) => Err(halt),
+            Err(Held::Halted(halt)) => Err(halt),
+            Err(Held::Away(away)) => return Err(away),
         };
         match started {
-            Ok(offset) => Some(StartAt { source: source.clone(), offset }),
+            Ok(offset) => Ok(Some(StartAt { source: source.clone(), offset })),
             Err(halt) => {
                 self.halt(source, &halt);
-                None
+                Ok(None)
             }
         }
     }
@@ -171,9 +198,9 @@ impl Worker {
 
     /// Waits until the lanes have ended; those that are late are abandoned.
     async fn stop_lanes(&mut self, partitions: &[TopicPartition], order: Order) {
-        let order_all = |lanes: &HashMap<TopicPartition, LaneHandle>, order| {
+        let order_all = |lanes: &HashMap<TopicPartition, LaneHandle>, order: Order| {
             for lane in partitions.iter().filter_map(|p| lanes.get(p)) {
-                lane.orders.send_replace(order);
+                order.give(&lane.orders);
             }
         };
         order_all(&self.lanes, order);
@@ -202,6 +229,7 @@ impl Worker {
             Err(error) => return tracing::error!(error = %error, "a lane ended by a defect in the engine"),
         };
         self.lanes.remove(&source);
+        self.shared.metrics.partitions_assigned.set(self.lanes.len() as i64);
         match end {
             End::Stopped => tracing::info!(topic = %source.topic, partition = source.partition, "partition released"),
             End::Halted(message) => self.halt(&source, &message),
@@ -215,7 +243,7 @@ impl Worker {
         self.shared.health.route_halted(&route, message);
         self.shared.metrics.route(&route).halted.set(1);
         for (_, lane) in self.lanes.iter().filter(|(lane, _)| lane.topic == source.topic) {
-            lane.orders.send_replace(Order::Drain);
+            Order::Drain.give(&lane.orders);
         }
         self.halted.insert(route);
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
+use prometheus::IntGauge;
+
 use super::prepare::{Guested, Prepared};
 use super::settle::{Outcome, Outcomes};
 use crate::http::LaneHealth;
@@ -40,10 +42,14 @@ impl Meter {
         self.health.waiting(true);
     }
 
+    /// Settling begins. Counted here and not when they are read: what a drain leaves in the queue is another worker's.
+    pub(super) fn taken(&self, records: &RecordBatch) {
+        self.route.consumed.inc_by(records.records.len() as u64);
+    }
+
     pub(super) fn prepared(&self, prepared: &Prepared, guested: &Guested) {
         let route = &self.route;
         let timing = &prepared.timing;
-        route.consumed.inc_by(prepared.plan.records.records.len() as u64);
         route.batch_records.observe(prepared.plan.records.records.len() as f64);
         route.decode_seconds.observe(timing.decode.as_secs_f64());
         route.transform_seconds.observe(timing.transform.as_secs_f64());
@@ -106,6 +112,22 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         self.route.transform_memory.sub(self.guest_memory_bytes.load(Ordering::Relaxed));
+    }
+}
+
+/// A batch that is prepared and not yet being written; counted until it is taken, or dropped with its queue.
+pub(super) struct Waiting(IntGauge);
+
+impl Waiting {
+    pub(super) fn begin(prepared_batches: &IntGauge) -> Self {
+        prepared_batches.inc();
+        Self(prepared_batches.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{End, Order, SettledBatch, Shared, abandoned};
+use super::{Backoff, End, Order, SettledBatch, Shared, abandoned};
 use crate::metrics::CommitResult;
 use crate::sink::Watermark;
 use crate::source::TopicPartition;
 
-/// Commits what is settled until the settling task ends; then once more, and ends itself.
+/// Commits what is settled until the settling task ends; then once more, trying for `drain_timeout`, and ends itself.
 pub(super) async fn commit_all(
     shared: Arc<Shared>,
     source: TopicPartition,
@@ -22,6 +22,8 @@ pub(super) async fn commit_all(
     let interval = shared.settings.kafka.commit_interval;
     let mut committed = None;
     let mut next_commit = Instant::now();
+    let mut backoff = Backoff::new(&shared.settings.retry);
+    let mut give_up_at = None;
     loop {
         let more = tokio::select! {
             biased;
@@ -47,8 +49,23 @@ pub(super) async fn commit_all(
                 stored = store(&shared, &source, &sinks, batch) => stored,
             };
             match stored {
-                Stored::Committed => committed = Some(batch.next_offset),
-                Stored::Again => settled.mark_changed(),
+                Stored::Committed => {
+                    committed = Some(batch.next_offset);
+                    backoff.reset();
+                }
+                Stored::Again => {
+                    // When nothing more comes, the lane's end is not held up for ever: a position without a commit costs a replay.
+                    let ending = settled.has_changed().is_err();
+                    if ending && *give_up_at.get_or_insert_with(|| Instant::now() + shared.settings.drain_timeout) <= Instant::now() {
+                        tracing::warn!(topic = %source.topic, partition = source.partition, offset = batch.next_offset, "not committed in time");
+                        return End::Stopped;
+                    }
+                    tokio::select! {
+                        biased;
+                        () = abandoned(&mut orders) => return End::Stopped,
+                        () = backoff.wait() => settled.mark_changed(),
+                    }
+                }
                 Stored::Lost => return End::Stopped,
             }
             next_commit = Instant::now() + interval;

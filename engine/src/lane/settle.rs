@@ -6,7 +6,7 @@ mod outcome;
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 
 use super::progress::now_ms;
 use super::{Meter, SettledBatch, Shared};
@@ -44,22 +44,18 @@ struct Written {
 }
 
 impl Settler {
-    /// A plan was taken from the queue.
-    pub(super) fn taken(&self) {
-        self.shared.metrics.prepared_batches.dec();
-    }
-
     /// Returns when every record has its outcome; the error is what halts the lane.
     pub(super) async fn settle(&mut self, plan: WritePlan) -> Result<SettledBatch, String> {
         let WritePlan { records, planned, changed_at, sinks, mut faults, truncate } = plan;
+        self.meter.taken(&records);
         self.halt_at_fault(&records, &faults)?;
         if truncate.is_some() && self.route.as_ref().is_some_and(|r| r.on_truncate == OnTruncate::Halt) {
             return Err(self.truncate_advice(&records, truncate));
         }
         self.await_poll().await;
         let mut outcomes = Outcomes::new(&planned);
-        for written in join_all(sinks.into_iter().map(|writes| self.write(writes))).await {
-            let written = written?;
+        // A verdict of one sink that halts is not held up by another one that is away.
+        for written in try_join_all(sinks.into_iter().map(|writes| self.write(writes))).await? {
             outcomes.written(&written.outcomes);
             faults.extend(written.faults);
         }
@@ -194,8 +190,9 @@ impl Settler {
             while let Err(error) = sink.clear(target, fence, self.source.partition).await {
                 match disposition::of_sink(&error) {
                     Disposition::Retry => {
-                        tracing::warn!(sink = sink.name(), error = %error, "clearing is delayed");
+                        tracing::warn!(sink = sink.name(), route = route.name, error = %error, "clearing is delayed");
                         backoff.wait().await;
+                        self.await_poll().await;
                     }
                     Disposition::DeadLetter | Disposition::Halt => return Err(error.to_string()),
                 }

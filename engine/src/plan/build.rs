@@ -94,14 +94,14 @@ impl Planner {
                 *place = Some((event.changed_at_us, event.snapshot));
             }
         }
-        WritePlan {
-            planned: records.iter().map(|record| record.planned()).collect(),
-            records: batch.records,
-            changed_at,
-            sinks,
-            faults: one_a_record(all_faults),
-            truncate: batch.truncates.first().copied(),
+        let mut planned: Vec<_> = records.iter().map(|record| record.planned()).collect();
+        let truncate = batch.truncates.last().copied();
+        for earlier in batch.truncates.iter().filter(|index| Some(**index) != truncate) {
+            if let Some(planned) = planned.get_mut(*earlier as usize) {
+                *planned = Planned::Superseded;
+            }
         }
+        WritePlan { planned, records: batch.records, changed_at, sinks, faults: one_a_record(all_faults), truncate }
     }
 }
 

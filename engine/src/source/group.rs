@@ -169,7 +169,7 @@ impl GroupContext {
             return None;
         }
         match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(starts) => Some(starts),
+            Ok(starts) => starts,
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Some(Vec::new()),
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
                 tracing::error!("where to start was not decided within half of max.poll.interval.ms; leaving the group and joining again");

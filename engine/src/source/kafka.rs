@@ -32,8 +32,8 @@ pub enum SourceEvent {
     Assigned {
         /// What is known of them.
         partitions: Vec<CommittedPartition>,
-        /// A partition that the answer leaves out is not read. No answer in time: the member leaves and joins again.
-        reply: Reply<Vec<StartAt>>,
+        /// A partition that the answer leaves out is not read. `None`, or no answer in time: the member leaves and joins again.
+        reply: Reply<Option<Vec<StartAt>>>,
     },
     /// Partitions go; their readers have ended. Until the answer, at most `drain_timeout`, their offsets may still be committed.
     Revoked {

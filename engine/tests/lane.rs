@@ -1,0 +1,315 @@
+//! What a lane promises, with every IO replaced: one outcome a record, no offset past an unsettled one, an end whenever one is ordered.
+#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, unreachable_pub, reason = "a test fails by panicking")]
+
+#[path = "lane/worker.rs"]
+mod worker;
+#[path = "lane/world.rs"]
+mod world;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use streamsync::lane::{End, Order};
+use streamsync::sink::{self, Watermark};
+
+use streamsync::fence::Generation;
+use streamsync::sink::Sink as _;
+use world::Row::{Broken, Delete, Incomplete, Put, Truncate};
+use world::{POISON, World, locked};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn halted(end: End) -> String {
+    match end {
+        End::Halted(message) => message,
+        End::Stopped => panic!("the lane should have halted"),
+    }
+}
+
+/// Invariant 1, for lanes that ended in order.
+fn assert_every_record_has_one_outcome(world: &World, outcomes: [u64; 5]) {
+    let (consumed, counted) = world.counts();
+    assert_eq!(counted, outcomes, "applied, superseded, stale, filtered, dead-lettered");
+    assert_eq!(consumed, counted.iter().sum::<u64>());
+    assert_eq!(world.metrics.prepared_batches.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_wait_for_both_sinks() {
+    let mut world = World::new();
+    world.two.hold();
+    world.read(&[Put(1), Put(2)]).await;
+    world.until("store one has it", |w| w.documents().len() == 2).await;
+    world.pass(60 * SECOND).await;
+    assert_eq!(world.last_commit(), None);
+    world.two.release();
+    world.until("committed", |w| w.last_commit() == Some(2)).await;
+    let watermark = world.two.store.watermark("streamsync", &world.source).await.expect("in memory").expect("stored");
+    assert_eq!((watermark.next_offset, watermark.generation), (2, Generation::FIRST));
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_every_record_has_one_outcome(&world, [2, 0, 0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_away_gets_only_what_failed_again() {
+    let mut world = World::new();
+    let sink = std::sync::Arc::clone(&world.one);
+    world.one.fail(move |write| (write.fence.offset() != 1).then(|| sink.away()));
+    world.read(&[Put(1), Put(2), Put(3)]).await;
+    world.read(&[Put(4)]).await;
+    world.until("ten attempts", |w| w.one.attempts().len() >= 10).await;
+    assert_eq!(world.last_commit(), None);
+    assert_eq!(world.metrics.sink("one").up.get(), 0);
+    world.one.mend();
+    world.until("committed", |w| w.last_commit() == Some(4)).await;
+    let attempts = world.one.attempts();
+    assert_eq!(attempts[0], [0, 1, 2]);
+    let (last, again) = attempts[1..].split_last().expect("attempts");
+    assert!(again.iter().all(|offsets| *offsets == [0, 2]), "{attempts:?}");
+    assert_eq!(*last, [3]);
+    assert_eq!(world.two.attempts(), [vec![0, 1, 2], vec![3]]);
+    assert_eq!(world.metrics.sink("one").up.get(), 1);
+    assert_eq!(world.finish().await, End::Stopped);
+    assert!(world.committed().is_sorted());
+    assert_every_record_has_one_outcome(&world, [4, 0, 0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_is_dead_lettered_and_the_rest_goes_on() {
+    let mut world = World::new();
+    let sink = std::sync::Arc::clone(&world.one);
+    world.one.fail(move |write| (write.fence.offset() == 1).then(|| sink.refused()));
+    world.read(&[Put(1), Put(2), Broken, Put(POISON), Put(1)]).await;
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_eq!(world.documents(), ["t:1"]);
+    let letters = world.letters.kept.letters();
+    let letters: Vec<_> = letters.iter().map(|kept| (kept.offset, &*kept.letter.stage, &*kept.letter.code)).collect();
+    assert_eq!(letters, [(1, "one", "wrong-type"), (2, "decode", "bad-json"), (3, "transform", "trapped")]);
+    assert_eq!(world.last_commit(), Some(5));
+    assert_every_record_has_one_outcome(&world, [1, 1, 0, 0, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_are_kept_before_anything_is_committed() {
+    let mut world = World::new();
+    world.letters.away.store(5, Ordering::SeqCst);
+    world.read(&[Broken, Put(1)]).await;
+    world.until("four attempts", |w| w.letters.away.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(world.last_commit(), None);
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_eq!((world.letters.kept.count(), world.last_commit()), (1, Some(2)));
+    assert_every_record_has_one_outcome(&world, [1, 0, 0, 0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_letters_halt() {
+    let mut world = World::new();
+    world.read(&[Broken, Put(1), Broken, Broken]).await;
+    world.until("committed", |w| w.last_commit() == Some(4)).await;
+    world.read(&[Put(2), Broken]).await;
+    let message = halted(world.end().await);
+    assert!(message.starts_with("shop.t partition 0 offset 5: more than 3 records a minute"), "{message}");
+    assert!(message.contains("dead_letters.max_per_minute"), "{message}");
+    assert_eq!(world.committed(), [4]);
+    assert_eq!(world.letters.kept.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_falsify_a_row_halts() {
+    let mut world = World::new();
+    world.read(&[Put(1)]).await;
+    world.read(&[Put(2), Incomplete(3)]).await;
+    let message = halted(world.end().await);
+    assert!(message.starts_with("shop.t partition 0 offset 2: ") && message.contains("name"), "{message}");
+    assert_eq!(world.committed(), [1]);
+    assert_eq!(world.documents(), ["t:1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_s_verdict_halts_even_while_the_other_sink_is_away() {
+    let other = |sink: String| sink::Error::OtherPartition { sink, place: "t".to_owned(), stored: 1, incoming: 0 };
+    let setup = |sink: String| sink::Error::Setup { sink, message: "NOPERM: permit EVALSHA".to_owned() };
+    type Verdict = fn(String) -> sink::Error;
+    let verdicts: [(&str, Verdict); 2] = [("partition 1", other), ("permit EVALSHA", setup)];
+    for (words, verdict) in verdicts {
+        let mut world = World::new();
+        let away = std::sync::Arc::clone(&world.two);
+        world.two.fail(move |_| Some(away.away()));
+        world.one.fail(move |_| Some(verdict("one".to_owned())));
+        world.read(&[Put(1)]).await;
+        let message = halted(world.end().await);
+        assert!(message.contains(words), "{message}");
+        assert_eq!(world.last_commit(), None);
+        assert_eq!(world.metrics.prepared_batches.get(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_truncate_halts_unless_told_otherwise() {
+    let mut world = World::new();
+    world.read(&[Put(1), Truncate, Put(2)]).await;
+    let message = halted(world.end().await);
+    assert!(message.starts_with("shop.t partition 0 offset 1: the table was truncated"), "{message}");
+    assert!(message.contains(r#"on_truncate = "clear""#), "{message}");
+    assert_eq!(world.last_commit(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_truncate_clears_on_request_what_was_there_before() {
+    let mut world = World::with("clear", true);
+    world.read(&[Put(1), Put(2)]).await;
+    world.read(&[Put(3), Truncate, Put(2), Put(4), Truncate, Put(5), Put(1)]).await;
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_eq!(world.documents(), ["t:1", "t:5"]);
+    assert_eq!(world.last_commit(), Some(9));
+    assert_every_record_has_one_outcome(&world, [8, 1, 0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_settles_and_commits_the_batch_that_is_being_written() {
+    let mut world = World::new();
+    world.one.hold();
+    for id in 0..4 {
+        world.read(&[Put(id)]).await;
+    }
+    world.until("the first batch is being written", |w| w.one.attempts().len() == 1).await;
+    world.until("others are prepared", |w| w.metrics.prepared_batches.get() == 3).await;
+    world.order(Order::Drain);
+    world.pass(SECOND).await;
+    world.one.release();
+    assert_eq!(world.end().await, End::Stopped);
+    assert_eq!(world.committed(), [1]);
+    assert_eq!(world.documents(), ["t:0"]);
+    assert_every_record_has_one_outcome(&world, [1, 0, 0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_partition_is_let_go_at_once() {
+    let mut world = World::new();
+    world.read(&[Put(1)]).await;
+    world.until("committed", |w| w.last_commit() == Some(1)).await;
+    world.one.hold();
+    world.read(&[Put(2)]).await;
+    world.read(&[Put(3)]).await;
+    world.until("the next is being written", |w| w.one.attempts().len() == 2).await;
+    let start = tokio::time::Instant::now();
+    world.order(Order::Drain);
+    world.order(Order::Abandon);
+    world.order(Order::Drain);
+    assert_eq!(world.end().await, End::Stopped);
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+    world.one.release();
+    world.pass(60 * SECOND).await;
+    assert_eq!(world.committed(), [1]);
+    assert_eq!(world.documents(), ["t:1"]);
+    assert_eq!(world.metrics.prepared_batches.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_lane_ends_whatever_it_waits_for() {
+    for wait in ["sink", "letters", "poll", "commit"] {
+        let mut world = World::new();
+        match wait {
+            "sink" => {
+                let sink = std::sync::Arc::clone(&world.one);
+                world.one.fail(move |_| Some(sink.away()));
+            }
+            "letters" => world.letters.away.store(u64::MAX, Ordering::SeqCst),
+            "poll" => world.poll_age.store(301, Ordering::SeqCst),
+            _ => world.commits.away.store(u64::MAX, Ordering::SeqCst),
+        }
+        world.read(&[Broken, Put(1)]).await;
+        world.pass(20 * SECOND).await;
+        let start = tokio::time::Instant::now();
+        world.order(Order::Abandon);
+        assert_eq!(world.end().await, End::Stopped, "{wait}");
+        assert!(start.elapsed() < SECOND, "{wait}: {:?}", start.elapsed());
+        assert_eq!(world.last_commit(), None, "{wait}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_fail_are_repeated_at_a_bounded_rate() {
+    let mut world = World::new();
+    world.commits.away.store(3, Ordering::SeqCst);
+    world.read(&[Put(1)]).await;
+    world.until("committed", |w| w.last_commit() == Some(1)).await;
+    assert_eq!(world.commits.attempts.load(Ordering::SeqCst), 4);
+    // The coordinator is away for good: the lane still ends, within the drain's time, without knocking all the while.
+    world.commits.away.store(u64::MAX, Ordering::SeqCst);
+    world.read(&[Put(2)]).await;
+    let start = tokio::time::Instant::now();
+    assert_eq!(world.finish().await, End::Stopped);
+    assert!(start.elapsed() <= 45 * SECOND, "{:?}", start.elapsed());
+    assert!(world.commits.attempts.load(Ordering::SeqCst) < 100, "{}", world.commits.attempts.load(Ordering::SeqCst));
+    assert_eq!(world.committed(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_by_a_worker_that_has_not_polled() {
+    let mut world = World::new();
+    world.poll_age.store(301, Ordering::SeqCst);
+    world.read(&[Put(1)]).await;
+    world.pass(60 * SECOND).await;
+    assert!(world.one.attempts().is_empty() && world.two.attempts().is_empty());
+    world.poll_age.store(0, Ordering::SeqCst);
+    world.until("committed", |w| w.last_commit() == Some(1)).await;
+    // The same between two attempts at a sink that is away.
+    let sink = std::sync::Arc::clone(&world.one);
+    world.one.fail(move |_| Some(sink.away()));
+    world.read(&[Put(2)]).await;
+    world.until("attempts", |w| w.one.attempts().len() > 3).await;
+    world.poll_age.store(301, Ordering::SeqCst);
+    world.pass(20 * SECOND).await;
+    let attempts = world.one.attempts().len();
+    world.pass(60 * SECOND).await;
+    assert_eq!(world.one.attempts().len(), attempts);
+    world.one.mend();
+    world.poll_age.store(0, Ordering::SeqCst);
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_eq!(world.last_commit(), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_that_are_passed_over_are_counted_and_committed() {
+    let mut world = World::with("halt", false);
+    world.read(&[Put(1), Broken, Truncate]).await;
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_eq!(world.last_commit(), Some(3));
+    let route = world.metrics.route("shop.t");
+    assert_eq!((route.consumed.get(), route.filtered.get()), (3, 3));
+    assert!(world.one.attempts().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_write_of_a_key_wins_and_a_replay_changes_nothing() {
+    let mut world = World::new();
+    let rows = || [Put(1), Put(2), Delete(1), Put(3), Put(2), Delete(9)];
+    world.read(&rows()).await;
+    world.until("committed", |w| w.last_commit() == Some(6)).await;
+    let mut sent = world.one.attempts();
+    sent.iter_mut().for_each(|offsets| offsets.sort_unstable());
+    assert_eq!(sent, [[2, 3, 4, 5]]);
+    assert_eq!(world.documents(), ["t:2", "t:3"]);
+    let stored = world.one.store.snapshot();
+    world.rewind(0);
+    world.read(&rows()).await;
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_eq!(world.one.store.snapshot(), stored);
+    assert_every_record_has_one_outcome(&world, [4, 4, 4, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halt_still_commits_what_was_settled_before() {
+    let mut world = World::new();
+    for id in 0..5 {
+        world.read(&[Put(id)]).await;
+    }
+    world.read(&[Incomplete(9)]).await;
+    world.read(&[Put(7)]).await;
+    halted(world.end().await);
+    assert_eq!(world.last_commit(), Some(5));
+    let watermark = world.one.store.watermark("streamsync", &world.source).await.expect("in memory");
+    assert!(matches!(watermark, Some(Watermark { next_offset: 5, .. })), "{watermark:?}");
+    assert!(locked(&world.one.attempts).iter().flatten().all(|offset| *offset < 5));
+}
