@@ -75,7 +75,8 @@ fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>) -> Result<()
     let redis = start_store(images, "redis", 6379, &label, &["redis-server", "--save", "", "--maxmemory-policy", "noeviction"])?;
     let mongodb = start_store(images, "mongodb", 27017, &label, &[])?;
     let mut command = cargo();
-    command.args(["test", "--no-fail-fast", "--workspace", "--exclude", "integration-tests", "--test", "*"]);
+    // By name, because leaving a package out would be another selection. All but the suite, which has a step of its own.
+    command.args(["test", "--no-fail-fast", "--workspace", "--test", "[!s]*", "--test", "sinks"]);
     command.env("STREAMSYNC_TEST_REQUIRE_STORES", "1");
     command.env("STREAMSYNC_TEST_REDIS_URL", format!("redis://{redis}"));
     command.env("STREAMSYNC_TEST_MONGODB_URI", format!("mongodb://{mongodb}/?directConnection=true"));
