@@ -24,6 +24,9 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "metrics_case").await?;
     case.connect().await?;
     let mut worker = case.start_worker().await?;
+    // Once this row is there the snapshot has its position: each later change is a record of its own.
+    case.sql("INSERT INTO customers (customer_id, name) VALUES (9, 'first');").await?;
+    case.wait_equal(&mut worker).await?;
     case.sql(
         "INSERT INTO customers (customer_id, name) VALUES (1, 'a'), (2, 'b'), (3, 'c');
          UPDATE customers SET name = 'd' WHERE customer_id = 1;
@@ -33,22 +36,22 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     .await?;
     case.topics.produce(&case.topic("orders"), 0, b"{}", b"broken").await?;
     case.wait_equal(&mut worker).await?;
-    // 3 inserts, 1 update, 1 delete with its tombstone, 1 order, 1 broken record.
-    let expected = 8.0;
+    // 4 inserts, 1 update, 1 delete with its tombstone, 1 order, 1 broken record.
+    let expected = 9.0;
     until("every record has an outcome", async || {
         let metrics = worker.metrics().await?;
         ensure!(settled(&metrics) == expected, "{} of {expected} records are settled", settled(&metrics));
         Ok(())
     })
     .await?;
-    ensure!(case.records()? == 8, "the topics hold {} records", case.records()?);
+    ensure!(case.records()? == 9, "the topics hold {} records", case.records()?);
     let metrics = worker.metrics().await?;
     let by_outcome: f64 = OUTCOMES.iter().map(|name| outcome(&metrics, name)).sum();
     ensure!(by_outcome == expected, "an outcome has another name: {by_outcome} of {expected}");
     ensure!(outcome(&metrics, "dead_lettered") == 1.0, "{} dead-lettered records", outcome(&metrics, "dead_lettered"));
     ensure!(metrics.sum("streamsync_dead_letters_total", &[("route", "orders")]) == 1.0, "the dead letter is counted under its route");
     let route = |name: &str| metrics.sum("streamsync_records_total", &[("route", name)]);
-    ensure!(route("customers") == 6.0 && route("orders") == 2.0, "customers {}, orders {}", route("customers"), route("orders"));
+    ensure!(route("customers") == 7.0 && route("orders") == 2.0, "customers {}, orders {}", route("customers"), route("orders"));
     ensure!(worker.is_ready().await?, "a worker that has settled everything is ready");
     worker.stop().await
 }

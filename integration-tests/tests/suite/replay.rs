@@ -8,6 +8,7 @@ use integration_tests::deadline::until;
 use integration_tests::metrics::Metrics;
 use integration_tests::stack::Stack;
 use integration_tests::tables::SHOP;
+use integration_tests::worker::Worker;
 
 pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "replay").await?;
@@ -24,21 +25,18 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     }
     case.sql("DELETE FROM orders WHERE order_id % 3 = 0;\nDELETE FROM customers WHERE customer_id % 3 = 0;").await?;
     case.wait_equal(&mut worker).await?;
+    // The stores are equal before the last deletes' null records are read, and these are writes too.
+    let records = case.records()?;
+    wait_settled(&worker, records).await?;
     worker.stop().await?;
 
     let before = case.contents().await?;
-    let records = case.records()?;
     for table in SHOP {
-        case.topics.rewind(&case.group(), &case.topic(table.name))?;
+        // The coordinator may take a moment until it knows that the group's last member has left.
+        until("the group is set back", async || case.topics.rewind(&case.group(), &case.topic(table.name))).await?;
     }
     let mut worker = case.start_worker().await?;
-    until("the whole log was read again", async || {
-        let metrics = worker.metrics().await?;
-        let settled = crate::metrics::settled(&metrics);
-        ensure!(settled >= count(records), "{settled} of {records} records are settled");
-        Ok(())
-    })
-    .await?;
+    wait_settled(&worker, records).await?;
     let metrics = worker.metrics().await?;
     let applied = crate::metrics::outcome(&metrics, "applied");
     ensure!(applied == 0.0, "{applied} records of the replay were applied");
@@ -49,6 +47,15 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let changed: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).take(3).collect();
     ensure!(before.len() == after.len() && changed.is_empty(), "the replay changed what the stores hold: {changed:?}");
     Ok(())
+}
+
+async fn wait_settled(worker: &Worker, records: i64) -> Result<()> {
+    until("the whole log was read", async || {
+        let settled = crate::metrics::settled(&worker.metrics().await?);
+        ensure!(settled >= count(records), "{settled} of {records} records are settled");
+        Ok(())
+    })
+    .await
 }
 
 fn assert_outcomes(metrics: &Metrics, records: i64) -> Result<()> {
