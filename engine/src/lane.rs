@@ -90,7 +90,7 @@ pub struct Lane {
     pub source: TopicPartition,
     /// The life of the topic.
     pub generation: Generation,
-    /// The stages without IO; `None` for a topic whose records are counted and passed over.
+    /// The stages without IO.
     pub prepare: Prepare,
     /// The partition's records, from the resolved offset on.
     pub reader: Box<dyn PartitionReader>,
