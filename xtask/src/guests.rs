@@ -24,6 +24,9 @@ const PERMITTED_IMPORTS: [&str; 3] = ["streamsync:transform/log@", "streamsync:t
 /// What the build depends on, besides the compiler. Changes of anything else build nothing.
 const INPUTS: [&str; 2] = ["transforms", "wit"];
 
+/// Folders within the inputs that these components are not made of.
+const NOT_INPUTS: [&str; 3] = ["sdks", "target", "templates"];
+
 /// Components that lie ready.
 #[derive(Debug)]
 pub(crate) struct Guests {
@@ -100,7 +103,7 @@ fn list_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let path = entry?.path();
         if !path.is_dir() {
             files.push(path);
-        } else if path.file_name().is_some_and(|name| name != "target") {
+        } else if path.file_name().is_some_and(|name| NOT_INPUTS.iter().all(|other| name != *other)) {
             list_files(&path, files)?;
         }
     }

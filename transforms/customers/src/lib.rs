@@ -13,7 +13,7 @@ pub struct Customers {
 }
 
 impl Transform for Customers {
-    const NAME: &'static str = "customers";
+    const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     type Config = NoConfig;
 

@@ -34,7 +34,7 @@ pub struct Orders {
 }
 
 impl Transform for Orders {
-    const NAME: &'static str = "orders";
+    const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const CONFIG_SCHEMA: Option<&'static str> = Some(include_str!("../config.schema.json"));
     type Config = Config;

@@ -8,7 +8,7 @@ pub struct Passthrough {
 }
 
 impl Transform for Passthrough {
-    const NAME: &'static str = "passthrough";
+    const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     type Config = NoConfig;
 

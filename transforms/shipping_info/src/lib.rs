@@ -18,7 +18,7 @@ pub struct Shipments {
 }
 
 impl Transform for Shipments {
-    const NAME: &'static str = "shipping_info";
+    const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     type Config = NoConfig;
 
