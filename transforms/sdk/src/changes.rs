@@ -52,6 +52,7 @@ pub struct Changes {
     /// Where the event's steps and cells begin.
     first_step_byte: usize,
     first_cell: usize,
+    first_heap_byte: usize,
 }
 
 impl Changes {
@@ -107,6 +108,7 @@ impl Changes {
         self.spoke = false;
         self.first_step_byte = self.outcome.steps.len();
         self.first_cell = self.outcome.cells.tags.len();
+        self.first_heap_byte = self.outcome.cells.heap.len();
     }
 
     pub(crate) fn end_event(&mut self, result: Result<(), Reject>) {
@@ -129,6 +131,7 @@ impl Changes {
         self.outcome.steps.truncate(self.first_step_byte);
         self.outcome.cells.tags.truncate(self.first_cell);
         self.outcome.cells.words.truncate(8 * self.first_cell);
+        self.outcome.cells.heap.truncate(self.first_heap_byte);
         self.step(Action::Reject, 0);
         for text in [reject.code, &reject.message] {
             let (tag, word) = text.into_cell(&mut self.outcome.cells.heap);
@@ -159,10 +162,12 @@ impl Changes {
                 Some(Reject::new("foreign-field", "the transform sets a field of another document: declare it on the one it puts"));
             return;
         }
+        if document.outputs.is_empty() {
+            return;
+        }
         let cells = &mut self.outcome.cells;
         let index = first_cell + field.cell;
         let (tag, word) = value.into_cell(&mut cells.heap);
-        // A document without outputs has no cells, and a delete has only those of its key: nothing is written for the others.
         if let (Some(to_tag), Some(to_word)) = (cells.tags.get_mut(index), cells.words.get_mut(8 * index..8 * index + 8)) {
             *to_tag = tag as u8;
             to_word.copy_from_slice(&word.to_le_bytes());

@@ -57,8 +57,12 @@ kinds! {
     Decimal "an exact decimal" => value::Decimal<'a>, Tag::Decimal, Value::Decimal(decimal) => Some(decimal);
     /// BINARY, VARBINARY, BLOB.
     Bytes "bytes" => &'a [u8], Tag::Bytes, Value::Bytes(bytes) => Some(bytes);
+    /// BIT(n), big-endian. [`Value::Bits`] sets it.
+    Bits "bits" => &'a [u8], Tag::Bits, Value::Bits(bits) => Some(bits);
     /// JSON, as MySQL emitted it.
     Json "JSON" => &'a str, Tag::Json, Value::Json(json) => Some(json);
+    /// A geometry, as EWKB. [`Value::Geometry`] sets it.
+    Geometry "a geometry" => &'a [u8], Tag::Geometry, Value::Geometry(ewkb) => Some(ewkb);
     /// DATE.
     Date "a date" => value::Date, Tag::Date, Value::Date(date) => Some(date);
     /// TIME.
