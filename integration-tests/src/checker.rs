@@ -10,7 +10,7 @@ use redis::AsyncCommands as _;
 use serde_json::Value;
 
 use crate::cell::Cell;
-use crate::deadline::until;
+use crate::deadline::{PATIENCE, until};
 use crate::tables::{Fields, Row, TableCheck};
 
 /// Differences that an error lists.
@@ -75,7 +75,7 @@ impl Checker {
     /// # Errors
     /// Redis does not answer.
     pub async fn redis_documents(&self, prefix: &str) -> Result<BTreeMap<String, String>> {
-        let mut connection = self.redis.get_multiplexed_async_connection().await?;
+        let mut connection = redis_connection(&self.redis).await?;
         let keys: Vec<String> = connection.keys(format!("{prefix}:*")).await?;
         let mut documents = BTreeMap::new();
         for key in keys {
@@ -96,6 +96,15 @@ impl Checker {
         let cursor = self.mongodb.collection::<Document>(collection).find(doc! {}).await?;
         Ok(cursor.try_collect().await?)
     }
+}
+
+/// A connection whose answers may take as long as anything here: the client's own limit of half a second is none for a busy machine.
+///
+/// # Errors
+/// Redis does not answer.
+pub async fn redis_connection(client: &redis::Client) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+    let patient = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&patient).await
 }
 
 fn cells(table: &TableCheck, row: mysql_async::Row) -> Result<Row> {

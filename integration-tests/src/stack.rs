@@ -12,6 +12,7 @@ use testcontainers::core::{IntoContainerPort as _, Mount};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 
+use crate::checker::redis_connection;
 use crate::deadline::until;
 
 const MYSQL_PASSWORD: &str = "streamsync";
@@ -258,7 +259,7 @@ async fn launch(request: ContainerRequest<GenericImage>) -> Result<ContainerAsyn
 async fn wait_for_redis(store: &Store) -> Result<()> {
     let client = redis::Client::open(format!("redis://127.0.0.1:{}", store.port))?;
     until("Redis", async || {
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = redis_connection(&client).await?;
         redis::cmd("PING").exec_async(&mut connection).await?;
         Ok(())
     })

@@ -12,6 +12,9 @@ use anyhow::{Context as _, Result, bail};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
+/// Variables that `cargo run` sets for the program it runs.
+const OF_THIS_CRATE: [&str; 6] = ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_", "OUT_DIR"];
+
 /// Seconds since the command started.
 pub(crate) fn elapsed() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_secs()
@@ -53,6 +56,14 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).stdin(Stdio::null());
+    // What cargo told this program of itself. Handed on, it makes build scripts that ask for it run again, and with them all
+    // that stands on their crates, each time between a cargo that a person types and one that is started from here.
+    for (name, _) in std::env::vars_os() {
+        let of_this_crate = name.to_str().is_some_and(|name| OF_THIS_CRATE.iter().any(|prefix| name.starts_with(prefix)));
+        if of_this_crate {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

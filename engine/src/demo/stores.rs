@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::Document;
 use futures_util::StreamExt;
@@ -11,6 +12,9 @@ use serde_json::Value;
 use super::Error;
 use super::debezium::Table;
 use crate::sink::memory::MemorySink;
+
+/// How long a store may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Documents by table and primary key.
 pub(super) type Documents<D> = BTreeMap<(&'static str, String), D>;
@@ -30,7 +34,9 @@ pub(super) enum MongoStore {
 impl RedisStore {
     pub(super) async fn connect(url: &str) -> Result<Self, Error> {
         let client = redis::Client::open(url).map_err(|error| Error::Store(format!("--redis: {error}")))?;
-        let connection = client.get_multiplexed_async_connection().await;
+        // The client's own limit of half a second is none for a busy server with many keys.
+        let patient = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
         Ok(Self::Real(connection.map_err(|error| Error::Store(format!("--redis: {error}")))?))
     }
 
