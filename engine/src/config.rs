@@ -140,7 +140,7 @@ fn retry(root: &mut Section<'_>) -> RetrySettings {
         section.fault("initial", "is longer than retry.max", "make it shorter, or retry.max longer");
     }
     section.finish();
-    RetrySettings { initial, max }
+    RetrySettings { initial, max, jitter_seed: None }
 }
 
 fn http(root: &mut Section<'_>) -> HttpSettings {

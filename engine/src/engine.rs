@@ -19,10 +19,11 @@ use crate::disposition::{self, Disposition};
 use crate::http::{Health, Phase};
 use crate::identity::{Identities, KafkaIdentities};
 use crate::lane::Backoff;
+use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
-use crate::source::KafkaSource;
 use crate::source::cluster::{KafkaTopics, Topics};
+use crate::source::{KafkaSource, Source, SourceEvent};
 use crate::transform::{Guest, Module, TransformHost};
 
 use worker::Worker;
@@ -82,6 +83,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What `/ready` and the status page show.
     pub health: Arc<Health>,
+    /// The machine's time and threads.
+    pub machine: Machine,
 }
 
 impl Parts {
@@ -95,7 +98,7 @@ impl Parts {
         let dead_letters = Arc::new(KafkaDeadLetters::new(&settings)?);
         let identities = Arc::new(KafkaIdentities::new(&settings)?);
         let topics = Arc::new(KafkaTopics::new(&settings));
-        Ok(Self { settings, sinks, dead_letters, identities, topics, modules, metrics, health })
+        Ok(Self { settings, sinks, dead_letters, identities, topics, modules, metrics, health, machine: Machine::REAL })
     }
 }
 
@@ -134,6 +137,16 @@ pub async fn run(
 
 /// The same with parts that the caller made.
 pub async fn run_parts(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    run_source(parts, |settings, events| Ok(KafkaSource::start(settings, events)?), shutdown).await
+}
+
+/// The same where also the source is the caller's. `start` is called once the stores are fit; its source sends to the channel, and drops
+/// its sender when it has let go of everything.
+pub async fn run_source(
+    parts: Parts,
+    start: impl FnOnce(&Settings, mpsc::Sender<SourceEvent>) -> Result<Arc<dyn Source>, Error>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
     let mut sweeps = JoinSet::new();
     tokio::pin!(shutdown);
@@ -147,17 +160,21 @@ pub async fn run_parts(parts: Parts, shutdown: impl Future<Output = ()>) -> Resu
             sweeps.spawn(sweep(Arc::clone(sink), interval, told(stopped.clone())));
         }
     }
-    let result = work(parts, shutdown).await;
+    let result = work(parts, start, shutdown).await;
     stop.send_replace(true);
     sweeps.join_all().await;
     result
 }
 
-async fn work(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+async fn work(
+    parts: Parts,
+    start: impl FnOnce(&Settings, mpsc::Sender<SourceEvent>) -> Result<Arc<dyn Source>, Error>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let (events_in, events) = mpsc::channel(16);
-    let source = KafkaSource::start(&parts.settings, events_in)?;
+    let source = start(&parts.settings, events_in)?;
     parts.health.phase(Phase::Running);
-    let worker = Worker::new(parts, Arc::clone(&source));
+    let worker = Worker::new(parts, source);
     worker.run(events, shutdown).await
 }
 

@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::dead_letter::DeadLetters;
 use crate::fence::Generation;
 use crate::http::Health;
+use crate::machine::Machine;
 use crate::metrics::{Metrics, SinkMetrics};
 use crate::plan::WritePlan;
 use crate::sink::Sink;
@@ -27,7 +28,6 @@ use crate::source::{BatchLimits, PartitionReader, TopicPartition};
 
 pub use meter::Meter;
 pub use prepare::Prepare;
-pub(crate) use progress::now_ms;
 pub(crate) use settle::Backoff;
 pub use settle::Budget;
 
@@ -49,6 +49,8 @@ pub struct Shared {
     pub sink_metrics: Vec<Arc<SinkMetrics>>,
     /// What `/ready` and the status page show.
     pub health: Arc<Health>,
+    /// Its time and threads.
+    pub machine: Machine,
 }
 
 /// What the worker wants of a lane.
@@ -180,12 +182,11 @@ async fn prepare_all(
         backoff.reset();
         meter.read();
         // Decoding and guests may take milliseconds: they run on a thread of their own, never on the runtime's.
-        let mut stages = JoinSet::new();
-        stages.spawn_blocking(move || {
+        let prepared = move || {
             let prepared = prepare.batch(records);
             (prepare, prepared)
-        });
-        let Some(Ok((returned, prepared))) = stages.join_next().await else {
+        };
+        let Some((returned, prepared)) = shared.machine.away(prepared).await else {
             return End::Halted("a defect in the engine stopped the lane while it prepared a batch".to_owned());
         };
         prepare = returned;

@@ -29,6 +29,7 @@ pub mod disposition;
 pub mod engine;
 pub mod identity;
 pub mod lane;
+pub mod machine;
 
 // What surrounds it.
 pub mod cli;

@@ -12,10 +12,13 @@ mod reader;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::commit::Commits;
 
 pub use client::PROTECTED_PROPERTIES;
 pub use kafka::{CommittedPartition, KafkaSource, LagStatistics, PartitionLag, Reply, SourceEvent, StartAt};
-pub use reader::KafkaReader;
+pub use reader::{Fetched, Queue, Reader, Slot};
 
 /// One partition of one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,6 +162,21 @@ pub struct BatchLimits {
     pub max_bytes: usize,
     /// How long to wait for more after the first record; the wait ends early when the partition has nothing more fetched.
     pub linger: std::time::Duration,
+}
+
+/// A worker's place in the consumer group: gives partitions and takes them back, by the [`SourceEvent`]s that it sends.
+pub trait Source: Send + Sync {
+    /// The reader of an assigned partition; handed out once an assignment.
+    fn reader(&self, source: &TopicPartition) -> Option<Box<dyn PartitionReader>>;
+
+    /// Commits to the group.
+    fn commits(&self) -> Arc<dyn Commits>;
+
+    /// Time since the consumer last polled. A worker for which this passes `max.poll.interval.ms` may have lost its partitions unknowingly.
+    fn last_poll_age(&self) -> Duration;
+
+    /// Begins to leave the group: partitions are revoked as in a rebalance, then the event channel closes. Returns at once.
+    fn stop(&self);
 }
 
 /// Reads one assigned partition.

@@ -17,7 +17,7 @@ use streamsync::identity::{Identities, KafkaIdentities};
 use streamsync::sink::TopicIdentity;
 use streamsync::source::cluster::{CleanupPolicy, Cluster, UNKNOWN_ID};
 use streamsync::source::{
-    BatchLimits, CommittedPartition, KafkaReader, KafkaSource, PartitionReader, RecordBatch, SourceEvent, StartAt, TopicPartition,
+    BatchLimits, CommittedPartition, KafkaSource, PartitionReader, RecordBatch, Source as _, SourceEvent, StartAt, TopicPartition,
 };
 use tokio::sync::mpsc;
 
@@ -104,7 +104,7 @@ impl Kafka {
                 properties: vec![("session.timeout.ms".into(), "6000".into())],
             },
             batch: BatchSettings { max_records: 100, max_bytes: 1 << 20, linger: LIMITS.linger, prepared_ahead: 1 },
-            retry: RetrySettings { initial: Duration::from_millis(10), max: Duration::from_secs(1) },
+            retry: RetrySettings { initial: Duration::from_millis(10), max: Duration::from_secs(1), jitter_seed: None },
             drain_timeout: Duration::from_secs(5),
             http: HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), stalled_after: Duration::from_secs(60) },
             dead_letters: DeadLetterSettings { topic: format!("{}.dead", self.topic), max_per_minute: 10, max_bytes: 1000 },
@@ -163,7 +163,7 @@ impl Member {
     }
 }
 
-async fn read(reader: &mut KafkaReader, count: usize) -> Vec<i64> {
+async fn read(reader: &mut Box<dyn PartitionReader>, count: usize) -> Vec<i64> {
     let mut offsets = Vec::new();
     while offsets.len() < count {
         let batch = tokio::time::timeout(PATIENCE, reader.next_batch(LIMITS)).await.expect("a batch in time").unwrap().expect("open");

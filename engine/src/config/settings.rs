@@ -76,6 +76,8 @@ pub struct RetrySettings {
     pub initial: Duration,
     /// Never longer.
     pub max: Duration,
+    /// What the jitter is drawn from. `None`: anew for each series, so that many workers don't knock at the same moment.
+    pub jitter_seed: Option<u64>,
 }
 
 /// The HTTP server.

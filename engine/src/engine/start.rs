@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::OnTruncate;
 use crate::disposition::{self, Disposition};
 use crate::identity::{self, Identities, Known, Start};
-use crate::lane::{Backoff, Shared, now_ms};
+use crate::lane::{Backoff, Shared};
 use crate::sink::{self, TopicIdentity, Watermark};
 use crate::source::CommittedPartition;
 use crate::source::cluster::{TopicFacts, Topics};
@@ -81,7 +80,7 @@ impl Starts {
             current: &topic.facts,
             watermarks: &watermarks,
             accept_truncated_log: self.shared.settings.kafka.accept_truncated_log,
-            now_ms: now_ms(),
+            now_ms: self.shared.machine.now_ms(),
             group: &self.shared.settings.kafka.group,
             control_topic: &self.shared.settings.kafka.control_topic,
         };
@@ -135,16 +134,14 @@ impl Starts {
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         loop {
             let (facts, topic) = (Arc::clone(&self.topic_facts), name.to_owned());
-            let mut asking = JoinSet::new();
-            asking.spawn_blocking(move || facts.facts(&topic));
-            match asking.join_next().await {
-                Some(Ok(Ok(facts))) => return Ok(facts),
-                Some(Ok(Err(error))) if disposition::of_source(&error) == Disposition::Retry && Instant::now() < deadline => {
+            match self.shared.machine.away(move || facts.facts(&topic)).await {
+                Some(Ok(facts)) => return Ok(facts),
+                Some(Err(error)) if disposition::of_source(&error) == Disposition::Retry && Instant::now() < deadline => {
                     tracing::warn!(error = %error, "waiting for the facts of a topic");
                     backoff.wait().await;
                 }
-                Some(Ok(Err(error))) => return Err(Held::by(disposition::of_source(&error), &error)),
-                Some(Err(_)) | None => return Err(Held::Halted(format!("asking Kafka for topic {name} failed by a defect in the engine"))),
+                Some(Err(error)) => return Err(Held::by(disposition::of_source(&error), &error)),
+                None => return Err(Held::Halted(format!("asking Kafka for topic {name} failed by a defect in the engine"))),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Gives partitions to lanes and takes them back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -13,17 +13,18 @@ use super::{Error, Parts};
 use crate::fence::Generation;
 use crate::http::Phase;
 use crate::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
-use crate::source::{CommittedPartition, KafkaSource, SourceEvent, StartAt, TopicPartition};
+use crate::source::{CommittedPartition, Source, SourceEvent, StartAt, TopicPartition};
 use crate::transform::{Guest, Module};
 
 /// A member of the consumer group.
 pub(super) struct Worker {
-    source: Arc<KafkaSource>,
+    source: Arc<dyn Source>,
     shared: Arc<Shared>,
     modules: Vec<Arc<Module>>,
     budgets: Vec<Arc<Budget>>,
     starts: Starts,
-    lanes: HashMap<TopicPartition, LaneHandle>,
+    /// In one order, so that whatever is told to all of them is told in the same order each time.
+    lanes: BTreeMap<TopicPartition, LaneHandle>,
     running: JoinSet<(TopicPartition, End)>,
     halted: HashSet<String>,
 }
@@ -35,8 +36,8 @@ struct LaneHandle {
 }
 
 impl Worker {
-    pub(super) fn new(parts: Parts, source: Arc<KafkaSource>) -> Self {
-        let Parts { settings, sinks, dead_letters, identities, topics, modules, metrics, health } = parts;
+    pub(super) fn new(parts: Parts, source: Arc<dyn Source>) -> Self {
+        let Parts { settings, sinks, dead_letters, identities, topics, modules, metrics, health, machine } = parts;
         let polled = Arc::clone(&source);
         let budgets = settings.routes.iter().map(|_| Arc::new(Budget::new(settings.dead_letters.max_per_minute))).collect();
         let sink_metrics = sinks.iter().map(|sink| metrics.sink(sink.name())).collect();
@@ -49,9 +50,10 @@ impl Worker {
             sink_metrics,
             metrics,
             health,
+            machine,
         });
         let starts = Starts::new(Arc::clone(&shared), identities, topics);
-        Self { source, shared, modules, budgets, starts, lanes: HashMap::new(), running: JoinSet::new(), halted: HashSet::new() }
+        Self { source, shared, modules, budgets, starts, lanes: BTreeMap::new(), running: JoinSet::new(), halted: HashSet::new() }
     }
 
     /// Runs until the source has let go of everything.
@@ -173,7 +175,7 @@ impl Worker {
             source: source.clone(),
             generation,
             prepare,
-            reader: Box::new(reader),
+            reader,
             meter: Arc::clone(&meter),
             budget,
         };
@@ -198,7 +200,7 @@ impl Worker {
 
     /// Waits until the lanes have ended; those that are late are abandoned.
     async fn stop_lanes(&mut self, partitions: &[TopicPartition], order: Order) {
-        let order_all = |lanes: &HashMap<TopicPartition, LaneHandle>, order: Order| {
+        let order_all = |lanes: &BTreeMap<TopicPartition, LaneHandle>, order: Order| {
             for lane in partitions.iter().filter_map(|p| lanes.get(p)) {
                 order.give(&lane.orders);
             }

@@ -1,7 +1,6 @@
 //! Stores how far a lane has come: a watermark in each sink, then the group's offset.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -85,7 +84,7 @@ enum Stored {
 /// A watermark that could not be stored is older than it might be, which costs a replay and nothing else.
 async fn store(shared: &Shared, source: &TopicPartition, sinks: &[usize], batch: SettledBatch) -> Stored {
     let group = &shared.settings.kafka.group;
-    let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: now_ms() };
+    let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: shared.machine.now_ms() };
     for sink in sinks.iter().filter_map(|index| shared.sinks.get(*index)) {
         if let Err(error) = sink.store_watermark(group, source, watermark).await {
             tracing::debug!(sink = sink.name(), error = %error, "watermark not stored");
@@ -115,9 +114,4 @@ async fn store(shared: &Shared, source: &TopicPartition, sinks: &[usize], batch:
 
 async fn settler_gone(settled: &mut watch::Receiver<Option<SettledBatch>>) {
     while settled.changed().await.is_ok() {}
-}
-
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

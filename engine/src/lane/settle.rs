@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::progress::now_ms;
 use super::{Meter, SettledBatch, Shared};
 use crate::config::OnTruncate;
 use crate::config::RouteSettings;
@@ -65,7 +64,7 @@ impl Settler {
         }
         self.give_up(&records, faults, &mut outcomes).await?;
         let Some(next_offset) = records.next_offset() else { return Err("a batch without records was planned".to_owned()) };
-        self.meter.settled(&records, &changed_at, &outcomes, next_offset, now_ms());
+        self.meter.settled(&records, &changed_at, &outcomes, next_offset, self.shared.machine.now_ms());
         Ok(SettledBatch { next_offset, generation: self.generation })
     }
 

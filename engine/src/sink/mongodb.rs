@@ -8,6 +8,7 @@ mod bson_bytes;
 mod command;
 mod fault;
 mod key;
+mod server;
 mod setup;
 mod state;
 mod sweep;
@@ -20,16 +21,18 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use mongodb::Client;
 use mongodb::bson::RawDocumentBuf;
 use mongodb::options::{ClientOptions, ConnectionString};
-use mongodb::{Client, Database};
 use tokio::sync::OnceCell;
 
 use self::bson_bytes::{Elements, Value};
 use self::command::Terms;
 use self::fault::Fault;
+pub use self::server::{Batch, Batches, Server};
 use crate::config::{MongoDbSettings, Place, SinkSettings, TargetSettings};
 use crate::fence::Fence;
+use crate::machine::Machine;
 use crate::plan::SinkWrites;
 use crate::sink::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::source::TopicPartition;
@@ -53,7 +56,8 @@ pub struct MongoDbSink {
     write_timeout: Duration,
     tombstone_ttl: Duration,
     targets: Vec<Arc<TargetSettings>>,
-    database: OnceCell<Database>,
+    server: OnceCell<Arc<dyn Server>>,
+    machine: Machine,
     /// Whether the server is part of a replica set, or a router of a sharded cluster. Believed until `check` has asked.
     replicated: AtomicBool,
 }
@@ -73,17 +77,29 @@ impl MongoDbSink {
             write_timeout: settings.write_timeout,
             tombstone_ttl: settings.tombstone_ttl,
             targets,
-            database: OnceCell::new(),
+            server: OnceCell::new(),
+            machine: Machine::REAL,
             replicated: AtomicBool::new(true),
         })
     }
 
-    /// The database; the first call starts the driver.
-    async fn database(&self) -> Result<&Database, Fault> {
-        self.database.get_or_try_init(|| self.connect()).await
+    /// The same with a server of the caller's in the driver's place, on its machine.
+    pub fn with_server(
+        settings: &SinkSettings,
+        mongodb: &MongoDbSettings,
+        targets: Vec<Arc<TargetSettings>>,
+        server: Arc<dyn Server>,
+        machine: Machine,
+    ) -> Result<Self, Error> {
+        Ok(Self { server: OnceCell::new_with(Some(server)), machine, ..Self::new(settings, mongodb, targets)? })
     }
 
-    async fn connect(&self) -> Result<Database, Fault> {
+    /// The server's database; the first call starts the driver.
+    async fn server(&self) -> Result<&dyn Server, Fault> {
+        self.server.get_or_try_init(|| self.connect()).await.map(Arc::as_ref)
+    }
+
+    async fn connect(&self) -> Result<Arc<dyn Server>, Fault> {
         let what = "connect";
         // A mongodb+srv uri is resolved here.
         let mut options = ClientOptions::parse(&self.settings.uri).await.map_err(|error| Fault::of_driver(what, &error))?;
@@ -93,7 +109,7 @@ impl MongoDbSink {
         options.max_pool_size = options.max_pool_size.or(Some(MAX_POOL_SIZE));
         options.app_name = options.app_name.or_else(|| Some("streamsync".to_owned()));
         let client = Client::with_options(options).map_err(|error| Fault::of_driver(what, &error))?;
-        Ok(client.database(&self.settings.database))
+        Ok(Arc::new(client.database(&self.settings.database)))
     }
 
     /// `update shop.orders`, for messages.
@@ -108,10 +124,9 @@ impl MongoDbSink {
     /// Runs a command on the primary, within the time limit.
     async fn run(&self, what: &str, command: mongodb::error::Result<RawDocumentBuf>) -> Result<RawDocumentBuf, Fault> {
         let reply = async {
-            let database = self.database().await?;
+            let server = self.server().await?;
             let command = command.map_err(|error| Fault::of_driver(what, &error))?;
-            let reply = database.run_raw_command(command).await.map_err(|error| Fault::of_driver(what, &error))?;
-            RawDocumentBuf::try_from(&reply).map_err(|error| Fault::Away(format!("{what}: the reply is no BSON: {error}")))
+            server.run(command).await.map_err(|error| Fault::of_driver(what, &error))
         };
         self.within_limit(what, reply).await
     }
@@ -125,12 +140,10 @@ impl MongoDbSink {
     ) -> Result<(), Fault> {
         let documents = async {
             let fault = |error| Fault::of_driver(what, &error);
-            let database = self.database().await?;
-            let mut batches = database.run_raw_cursor_command(command.map_err(fault)?).batch().await.map_err(fault)?;
+            let mut batches = self.server().await?.find(command.map_err(fault)?).await.map_err(fault)?;
             while let Some(batch) = batches.next().await {
                 let batch = batch.map_err(fault)?;
-                let array = batch.doc_slices().map_err(fault)?;
-                for (_, document) in (Value { kind: bson_bytes::kind::ARRAY, bytes: array.as_bytes() }).elements() {
+                for (_, document) in Elements::of(batch.documents().map_err(fault)?) {
                     each(document.bytes);
                 }
             }

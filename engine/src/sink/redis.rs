@@ -18,6 +18,7 @@ use futures_util::{FutureExt, future::BoxFuture, future::ready};
 use redis::{Cmd, Pipeline, ServerErrorKind, Value};
 
 use self::script::{By, Scratch, Scripts};
+pub use self::servers::Dial;
 use self::servers::{Link, Servers};
 pub use self::version::StoredVersion;
 use super::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
@@ -53,12 +54,22 @@ struct Again {
 impl RedisSink {
     /// Connects when it is first used. [`Error::Setup`] where a URL can't be read.
     pub fn new(settings: &SinkSettings, redis: &RedisSettings, targets: Vec<Arc<TargetSettings>>) -> Result<Self, Error> {
+        Self::with_dial(settings, redis, targets, Arc::new(servers::Network))
+    }
+
+    /// The same where the caller connects.
+    pub fn with_dial(
+        settings: &SinkSettings,
+        redis: &RedisSettings,
+        targets: Vec<Arc<TargetSettings>>,
+        dial: Arc<dyn Dial>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             name: settings.name.clone(),
             max_pipeline: redis.max_pipeline.max(1),
             tombstone_seconds: settings.tombstone_ttl.as_secs().max(1),
             targets,
-            servers: Servers::new(&settings.name, redis, settings.write_timeout)?,
+            servers: Servers::new(&settings.name, redis, settings.write_timeout, dial)?,
             scripts: Scripts::new(),
         })
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
+use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
@@ -21,6 +22,7 @@ use super::reader::Slot;
 use super::{Error, TopicPartition};
 
 pub(crate) type GroupConsumer = BaseConsumer<GroupContext>;
+type KafkaSlot = Slot<PartitionQueue<GroupContext>>;
 
 /// Between two attempts at what the broker did not answer, and between two looks at a full event queue.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,7 +34,7 @@ pub(crate) struct Membership {
     /// Partitions that the group has given this worker, until their revocation is answered.
     owned: Mutex<HashSet<TopicPartition>>,
     /// Those of them which are read.
-    slots: Mutex<HashMap<TopicPartition, Arc<Slot>>>,
+    slots: Mutex<HashMap<TopicPartition, Arc<KafkaSlot>>>,
     /// `None` when the thread has ended: then the receiver sees the channel closed.
     events: Mutex<Option<mpsc::Sender<SourceEvent>>>,
     pub(super) stopping: AtomicBool,
@@ -74,7 +76,7 @@ impl Membership {
         locked(&self.owned).is_empty()
     }
 
-    pub(super) fn slot(&self, source: &TopicPartition) -> Option<Arc<Slot>> {
+    pub(super) fn slot(&self, source: &TopicPartition) -> Option<Arc<KafkaSlot>> {
         locked(&self.slots).get(source).cloned()
     }
 
@@ -182,7 +184,7 @@ impl GroupContext {
         let Some(consumer) = self.membership.consumer() else { return };
         for source in sources {
             if let Some(queue) = consumer.split_partition_queue(&source.topic, source.partition) {
-                let slot = Slot::new(source.clone(), queue);
+                let slot = Slot::of_kafka(source.clone(), queue);
                 if let Some(earlier) = locked(&self.membership.slots).insert(source.clone(), slot) {
                     earlier.close();
                 }

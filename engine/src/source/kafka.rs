@@ -1,5 +1,5 @@
 //! The consumer group's member: one thread polls librdkafka's main queue for what is no record: partitions that come and go, errors,
-//! statistics. Records come through [`KafkaReader`]s.
+//! statistics. Records come through [`super::Reader`]s.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,8 +14,7 @@ use rdkafka::statistics::Statistics;
 use tokio::sync::mpsc;
 
 use super::group::{GroupConsumer, GroupContext, Membership};
-use super::reader::KafkaReader;
-use super::{Error, TopicPartition, client};
+use super::{Error, PartitionReader, Source, TopicPartition, client};
 use crate::commit::{Commits, KafkaCommits};
 use crate::config::Settings;
 
@@ -28,7 +27,7 @@ const QUIET: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum SourceEvent {
     /// Partitions come. The receiver decides where to start, and answers; until then, at most half of `max.poll.interval.ms`, nothing else
-    /// happens. [`KafkaSource::reader`] has their readers already.
+    /// happens. [`Source::reader`] has their readers already.
     Assigned {
         /// What is known of them.
         partitions: Vec<CommittedPartition>,
@@ -151,24 +150,22 @@ impl KafkaSource {
             .map_err(|error| Error::Setup { message: format!("no thread for the Kafka consumer: {error}") })?;
         Ok(Arc::new(Self { membership }))
     }
+}
 
-    /// The reader of an assigned partition; handed out once an assignment.
-    pub fn reader(&self, source: &TopicPartition) -> Option<KafkaReader> {
-        self.membership.slot(source)?.reader()
+impl Source for KafkaSource {
+    fn reader(&self, source: &TopicPartition) -> Option<Box<dyn PartitionReader>> {
+        Some(Box::new(self.membership.slot(source)?.reader()?))
     }
 
-    /// Commits to the group.
-    pub fn commits(&self) -> Arc<dyn Commits> {
+    fn commits(&self) -> Arc<dyn Commits> {
         Arc::new(KafkaCommits::new(Arc::clone(&self.membership)))
     }
 
-    /// Time since librdkafka was last polled. A worker for which this passes `max.poll.interval.ms` may have lost its partitions unknowingly.
-    pub fn last_poll_age(&self) -> Duration {
+    fn last_poll_age(&self) -> Duration {
         self.membership.last_poll_age()
     }
 
-    /// Begins to leave the group: partitions are revoked as in a rebalance, then the event channel closes. Returns at once.
-    pub fn stop(&self) {
+    fn stop(&self) {
         self.membership.stopping.store(true, Ordering::Release);
     }
 }

@@ -15,41 +15,71 @@ use tokio::time::Instant;
 use super::group::GroupContext;
 use super::{BatchLimits, Error, PartitionReader, RecordBatch, TopicPartition, native};
 
-/// One assignment of one partition: librdkafka's queue for it, until the partition goes.
-pub(super) struct Slot {
+/// Where an assigned partition's fetched records wait: librdkafka's queue, or a simulation's.
+pub trait Queue: Send {
+    /// A record that waits.
+    type Fetched<'a>: Fetched
+    where
+        Self: 'a;
+
+    /// The next record, or why there is none; `None` where nothing more is fetched. Never waits.
+    fn poll(&self, source: &TopicPartition) -> Option<Result<Self::Fetched<'_>, Error>>;
+}
+
+/// One record as it was fetched.
+pub trait Fetched {
+    /// Offset in the partition.
+    fn offset(&self) -> i64;
+
+    /// Of key and value.
+    fn payload_bytes(&self) -> usize;
+
+    /// Appends it to a batch. `None` where no batch can hold it.
+    fn push(&self, batch: &mut RecordBatch) -> Option<()>;
+}
+
+/// One assignment of one partition: its queue, until the partition goes.
+pub struct Slot<Q> {
     source: TopicPartition,
-    queue: Mutex<Option<PartitionQueue<GroupContext>>>,
+    queue: Mutex<Option<Q>>,
     filled: Arc<Notify>,
     taken: AtomicBool,
     /// Why the partition must not be read on, whatever the queue holds.
     broken: Mutex<Option<String>>,
 }
 
-impl Slot {
+impl Slot<PartitionQueue<GroupContext>> {
     /// The queue must have been split from the consumer's main queue before the partition was assigned.
-    pub(super) fn new(source: TopicPartition, mut queue: PartitionQueue<GroupContext>) -> Arc<Self> {
+    pub(super) fn of_kafka(source: TopicPartition, mut queue: PartitionQueue<GroupContext>) -> Arc<Self> {
         let filled = Arc::new(Notify::new());
         let wake = Arc::clone(&filled);
         queue.set_nonempty_callback(move || wake.notify_one());
+        Self::new(source, queue, filled)
+    }
+}
+
+impl<Q: Queue> Slot<Q> {
+    /// `filled` is notified when the queue is no longer empty.
+    pub fn new(source: TopicPartition, queue: Q, filled: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self { source, queue: Mutex::new(Some(queue)), filled, taken: AtomicBool::new(false), broken: Mutex::new(None) })
     }
 
     /// Ends the assignment: the reader finds nothing more. The queue goes on this thread, so that it never outlives the consumer.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.filled.notify_one();
     }
 
     /// Makes the reader fail.
-    pub(super) fn fail(&self, message: String) {
+    pub fn fail(&self, message: String) {
         *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
         self.filled.notify_one();
     }
 
     /// The one reader of this assignment; `None` the second time.
-    pub(super) fn reader(self: &Arc<Self>) -> Option<KafkaReader> {
+    pub fn reader(self: &Arc<Self>) -> Option<Reader<Q>> {
         let first = !self.taken.swap(true, Ordering::AcqRel);
-        first.then(|| KafkaReader {
+        first.then(|| Reader {
             batch: RecordBatch::new(self.source.clone()),
             next: RecordBatch::new(self.source.clone()),
             closes_at: None,
@@ -62,8 +92,8 @@ impl Slot {
 
 /// Reads one assignment of a partition. Records of an earlier assignment never come: their reader is closed, and librdkafka drops what it
 /// had fetched.
-pub struct KafkaReader {
-    slot: Arc<Slot>,
+pub struct Reader<Q> {
+    slot: Arc<Slot<Q>>,
     batch: RecordBatch,
     /// A record that did not fit into `batch` any more; the first of the next.
     next: RecordBatch,
@@ -75,7 +105,7 @@ pub struct KafkaReader {
     error: Option<Error>,
 }
 
-enum Queue {
+enum Filled {
     /// The batch has reached a limit, or an error stands behind it.
     Full,
     /// Nothing more is fetched.
@@ -84,21 +114,21 @@ enum Queue {
     Closed,
 }
 
-impl PartitionReader for KafkaReader {
+impl<Q: Queue> PartitionReader for Reader<Q> {
     fn next_batch(&mut self, limits: BatchLimits) -> BoxFuture<'_, Result<Option<RecordBatch>, Error>> {
         Box::pin(self.read(limits))
     }
 }
 
-impl KafkaReader {
+impl<Q: Queue> Reader<Q> {
     /// All state is in `self` whenever this waits: a dropped future loses nothing.
     async fn read(&mut self, limits: BatchLimits) -> Result<Option<RecordBatch>, Error> {
         loop {
             match self.fill(limits) {
-                Queue::Closed => return Ok(None),
-                Queue::Full if self.batch.records.is_empty() => return self.error.take().map_or(Ok(None), Err),
-                Queue::Full => return Ok(Some(self.take())),
-                Queue::Empty => {}
+                Filled::Closed => return Ok(None),
+                Filled::Full if self.batch.records.is_empty() => return self.error.take().map_or(Ok(None), Err),
+                Filled::Full => return Ok(Some(self.take())),
+                Filled::Empty => {}
             }
             if self.batch.records.is_empty() {
                 self.waited = true;
@@ -123,24 +153,24 @@ impl KafkaReader {
     }
 
     /// Moves what librdkafka has fetched into the batch, without waiting.
-    fn fill(&mut self, limits: BatchLimits) -> Queue {
+    fn fill(&mut self, limits: BatchLimits) -> Filled {
         let queue = self.slot.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(queue) = &*queue else { return Queue::Closed };
+        let Some(queue) = &*queue else { return Filled::Closed };
         if let Some(message) = self.slot.broken.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             self.error = Some(Error::Setup { message });
         }
         loop {
             let full = self.batch.records.len() >= limits.max_records.max(1) || self.batch.bytes.len() >= limits.max_bytes;
             if full || self.error.is_some() || !self.next.records.is_empty() {
-                return Queue::Full;
+                return Filled::Full;
             }
-            match queue.poll(Duration::ZERO) {
-                None => return Queue::Empty,
-                Some(Err(error)) => self.error = fault_of(&self.slot.source, &error),
+            match queue.poll(&self.slot.source) {
+                None => return Filled::Empty,
+                Some(Err(error)) => self.error = Some(error),
                 Some(Ok(message)) => {
-                    let fits = self.batch.records.is_empty() || self.batch.bytes.len() + payload_bytes(&message) <= limits.max_bytes;
+                    let fits = self.batch.records.is_empty() || self.batch.bytes.len() + message.payload_bytes() <= limits.max_bytes;
                     let into = if fits { &mut self.batch } else { &mut self.next };
-                    if push(into, &message).is_none() {
+                    if message.push(into).is_none() {
                         let message =
                             format!("{}: the record at offset {} is larger than a batch can be", self.slot.source, message.offset());
                         self.error = Some(Error::Setup { message });
@@ -151,17 +181,40 @@ impl KafkaReader {
     }
 }
 
-fn payload_bytes(message: &BorrowedMessage<'_>) -> usize {
-    message.payload_len() + message.key_len()
+impl Queue for PartitionQueue<GroupContext> {
+    type Fetched<'a> = BorrowedMessage<'a>;
+
+    fn poll(&self, source: &TopicPartition) -> Option<Result<BorrowedMessage<'_>, Error>> {
+        loop {
+            match self.poll(Duration::ZERO)? {
+                Ok(message) => return Some(Ok(message)),
+                Err(error) => {
+                    if let Some(fault) = fault_of(source, &error) {
+                        return Some(Err(fault));
+                    }
+                }
+            }
+        }
+    }
 }
 
-fn push(batch: &mut RecordBatch, message: &BorrowedMessage<'_>) -> Option<()> {
-    let (offset, timestamp) = (message.offset(), message.timestamp().to_millis());
-    let Some(headers) = message.headers() else {
-        return batch.push(offset, timestamp, message.key(), message.payload(), std::iter::empty());
-    };
-    let headers: Vec<_> = (0..headers.count()).filter_map(|index| native::header(headers, index)).collect();
-    batch.push(offset, timestamp, message.key(), message.payload(), headers.iter().map(|(name, value)| (&**name, *value)))
+impl Fetched for BorrowedMessage<'_> {
+    fn offset(&self) -> i64 {
+        Message::offset(self)
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.payload_len() + self.key_len()
+    }
+
+    fn push(&self, batch: &mut RecordBatch) -> Option<()> {
+        let (offset, timestamp) = (Message::offset(self), self.timestamp().to_millis());
+        let Some(headers) = self.headers() else {
+            return batch.push(offset, timestamp, self.key(), self.payload(), std::iter::empty());
+        };
+        let headers: Vec<_> = (0..headers.count()).filter_map(|index| native::header(headers, index)).collect();
+        batch.push(offset, timestamp, self.key(), self.payload(), headers.iter().map(|(name, value)| (&**name, *value)))
+    }
 }
 
 /// What an error on a partition's queue means. `None`: nothing.

@@ -11,6 +11,7 @@ use streamsync::dead_letter::MemoryDeadLetters;
 use streamsync::engine::{self, Parts};
 use streamsync::http::Health;
 use streamsync::identity::MemoryIdentities;
+use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::sink::Sink;
 use streamsync::source::cluster::{CleanupPolicy, TopicFacts, Topics, UNKNOWN_ID};
@@ -73,6 +74,7 @@ async fn a_store_that_is_away_when_partitions_come_delays_them_and_halts_nothing
         modules: vec![module],
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
+        machine: Machine::REAL,
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let mut worker = JoinSet::new();

@@ -12,6 +12,7 @@ use streamsync::dead_letter::{self, DeadLetter, DeadLetters, MemoryDeadLetters};
 use streamsync::fence::{Fence, Generation};
 use streamsync::http::Health;
 use streamsync::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
+use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::plan::{FencedWrite, SinkWrites};
 use streamsync::sink::memory::MemorySink;
@@ -344,6 +345,7 @@ impl World {
                 sink_metrics: vec![metrics.sink("one"), metrics.sink("two")],
                 metrics: Arc::clone(&metrics),
                 health,
+                machine: Machine::REAL,
                 settings: Arc::clone(&settings),
             }),
             source: source.clone(),

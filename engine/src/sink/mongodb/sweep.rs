@@ -132,13 +132,11 @@ impl MongoDbSink {
         };
         let page = self.settings.max_bulk.clamp(1, 1000);
         let command = find(collection, self.terms(), &["_id"], page, filter, |_| ()).map_err(driver_fault)?;
-        let database = self.database().await?;
-        let first = async { database.run_raw_cursor_command(command).batch().await.map_err(driver_fault) };
+        let server = self.server().await?;
+        let first = async { server.find(command).await.map_err(driver_fault) };
         let mut batches = self.within_limit(&what, first).await?;
-        let next = |batch: Option<mongodb::error::Result<_>>| batch.transpose().map_err(driver_fault);
-        while let Some(batch) = self.within_limit(&what, async { next(batches.next().await) }).await? {
-            let batch: mongodb::raw_batch_cursor::RawBatch = batch;
-            let array = batch.doc_slices().map_err(driver_fault)?.as_bytes();
+        while let Some(batch) = self.within_limit(&what, async { batches.next().await.transpose().map_err(driver_fault) }).await? {
+            let array = batch.documents().map_err(driver_fault)?;
             let ids = Elements::of(array).filter_map(|(_, document)| document.elements().find("_id"));
             let deletes: Vec<KeyWrite<'_>> = ids.map(|id| KeyWrite::new(collection, id, fence, partition, None)).collect();
             for outcome in self.write_chunk(collection, &deletes, "").await {

@@ -210,7 +210,7 @@ impl MongoDbSink {
     ) {
         if !buried.is_empty() {
             let what = self.what("update", TOMBSTONES);
-            let at_ms = now_ms();
+            let at_ms = self.machine.now_ms();
             let upsert = |command: &mut WriteCommand, open: Open| {
                 if let Some(write) = chunk.get(open.write) {
                     command.upsert(write.tombstone_condition(open.guard), &tombstone(place, write, module, at_ms));
@@ -479,13 +479,4 @@ fn tombstone(place: &str, write: &KeyWrite<'_>, module: &str, at_ms: i64) -> Vec
     out.text("m", module);
     out.date_ms("at", at_ms);
     out.into_bytes()
-}
-
-/// Milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .ok()
-        .and_then(|elapsed| i64::try_from(elapsed.as_millis()).ok())
-        .unwrap_or_default()
 }

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisResult, ServerErrorKind,
@@ -18,11 +20,27 @@ use super::slot::{self, SLOTS};
 use crate::config::RedisSettings;
 use crate::sink::Error;
 
+/// How a server is reached: over the network, or in a simulation.
+pub trait Dial: Send + Sync {
+    /// Connects; the connection keeps to the time limits of `config`.
+    fn dial(&self, server: ConnectionInfo, config: AsyncConnectionConfig) -> BoxFuture<'static, RedisResult<MultiplexedConnection>>;
+}
+
+/// The network.
+pub(super) struct Network;
+
+impl Dial for Network {
+    fn dial(&self, server: ConnectionInfo, config: AsyncConnectionConfig) -> BoxFuture<'static, RedisResult<MultiplexedConnection>> {
+        async move { Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await }.boxed()
+    }
+}
+
 /// All servers of a sink.
 pub(super) struct Servers {
     sink: String,
     cluster: bool,
     timeout: Duration,
+    dial: Arc<dyn Dial>,
     /// Where to begin; a cluster names the others.
     seeds: Vec<ConnectionInfo>,
     known: Mutex<Known>,
@@ -50,6 +68,7 @@ pub(super) struct Link {
     pub(super) address: String,
     info: ConnectionInfo,
     timeout: Duration,
+    dial: Arc<dyn Dial>,
     connection: tokio::sync::Mutex<Connection>,
 }
 
@@ -61,7 +80,7 @@ struct Connection {
 }
 
 impl Servers {
-    pub(super) fn new(sink: &str, redis: &RedisSettings, timeout: Duration) -> Result<Self, Error> {
+    pub(super) fn new(sink: &str, redis: &RedisSettings, timeout: Duration, dial: Arc<dyn Dial>) -> Result<Self, Error> {
         let setup = |message: &str| Error::Setup { sink: sink.to_owned(), message: message.to_owned() };
         let seeds: Result<Vec<_>, _> = redis.urls.iter().map(|url| url.as_str().into_connection_info()).collect();
         let seeds =
@@ -69,7 +88,7 @@ impl Servers {
         if seeds.is_empty() {
             return Err(setup("it has no URL; write redis://[user:password@]host:port[/database]"));
         }
-        Ok(Self { sink: sink.to_owned(), cluster: redis.cluster, timeout, seeds, known: Mutex::default() })
+        Ok(Self { sink: sink.to_owned(), cluster: redis.cluster, timeout, dial, seeds, known: Mutex::default() })
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -100,14 +119,14 @@ impl Servers {
 
     fn single(&self) -> Result<Topology, Error> {
         let seed = self.seeds.first().ok_or_else(|| self.at("redis").setup("it has no URL", "give the sink one"))?;
-        let link = Arc::new(Link::new(seed.clone(), self.timeout));
+        let link = Arc::new(self.new_link(seed.clone()));
         Ok(Topology { shards: vec![link], tags: vec![0], by_slot: Vec::new() })
     }
 
     /// Asks the seeds and all servers that were ever named, until one answers.
     async fn discover(&self) -> Result<Topology, Error> {
         let known: Vec<_> = self.known().links.values().cloned().collect();
-        let seeds = self.seeds.iter().map(|seed| Arc::new(Link::new(seed.clone(), self.timeout)));
+        let seeds = self.seeds.iter().map(|seed| Arc::new(self.new_link(seed.clone())));
         let mut last = None;
         for link in known.into_iter().chain(seeds) {
             let mut command = Cmd::new();
@@ -153,8 +172,12 @@ impl Servers {
         } else {
             ConnectionAddr::Tcp(host.to_owned(), port)
         };
-        let link = Link::new(like.clone().set_addr(address), self.timeout);
+        let link = self.new_link(like.clone().set_addr(address));
         self.known().links.entry(link.address.clone()).or_insert_with(|| Arc::new(link)).clone()
+    }
+
+    fn new_link(&self, info: ConnectionInfo) -> Link {
+        Link::new(info, self.timeout, Arc::clone(&self.dial))
     }
 
     pub(super) fn at<'a>(&'a self, server: &'a str) -> At<'a> {
@@ -195,13 +218,13 @@ fn tags(by_slot: &[Option<u16>], shards: usize) -> Vec<u32> {
 }
 
 impl Link {
-    fn new(info: ConnectionInfo, timeout: Duration) -> Self {
+    fn new(info: ConnectionInfo, timeout: Duration, dial: Arc<dyn Dial>) -> Self {
         let address = match info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
             ConnectionAddr::Unix(path) => path.display().to_string(),
             _ => "redis".to_owned(),
         };
-        Self { address, info, timeout, connection: tokio::sync::Mutex::default() }
+        Self { address, info, timeout, dial, connection: tokio::sync::Mutex::default() }
     }
 
     pub(super) fn host(&self) -> &str {
@@ -238,8 +261,7 @@ impl Link {
             return Ok((open.clone(), connection.serial));
         }
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeout)).set_response_timeout(Some(self.timeout));
-        let client = Client::open(self.info.clone())?;
-        let open = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let open = self.dial.dial(self.info.clone(), config).await?;
         connection.serial += 1;
         connection.open = Some(open.clone());
         Ok((open, connection.serial))

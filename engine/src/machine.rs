@@ -1,0 +1,50 @@
+//! What the engine takes of the machine beside IO: the time of day, and threads for what takes long.
+//!
+//! A simulation brings a clock of its own, which stands where the simulated time stands, and runs everything on its one thread: only so
+//! does one seed give one history.
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// The machine that a worker runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine(Kind);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Real,
+    Simulated { began: Instant, began_at_ms: i64 },
+}
+
+impl Machine {
+    /// This one.
+    pub const REAL: Self = Self(Kind::Real);
+
+    /// One whose time is tokio's, and which has a single thread. It is `now_ms` there now, in milliseconds since the Unix epoch.
+    pub fn simulated(now_ms: i64) -> Self {
+        Self(Kind::Simulated { began: Instant::now(), began_at_ms: now_ms })
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn now_ms(self) -> i64 {
+        match self.0 {
+            Kind::Real => std::time::UNIX_EPOCH.elapsed().map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+            Kind::Simulated { began, began_at_ms } => {
+                began_at_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX))
+            }
+        }
+    }
+
+    /// Does what blocks or takes milliseconds away from the runtime's own threads. `None` where it panicked, which none of the engine's own
+    /// code should. Dropped, it no longer waits.
+    pub async fn away<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        match self.0 {
+            Kind::Real => {
+                let mut working = JoinSet::new();
+                working.spawn_blocking(work);
+                working.join_next().await?.ok()
+            }
+            Kind::Simulated { .. } => Some(work()),
+        }
+    }
+}

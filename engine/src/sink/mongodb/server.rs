@@ -1,0 +1,65 @@
+//! The one place where commands leave the process: the driver, or a simulated server in its stead.
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use mongodb::Database;
+use mongodb::bson::RawDocumentBuf;
+use mongodb::error::{Error, Result};
+use mongodb::raw_batch_cursor::RawBatch;
+
+/// One database of a server.
+pub trait Server: std::fmt::Debug + Send + Sync {
+    /// Runs a command on the primary and returns its reply. A server's "no" to the whole command is an error; what it says of single
+    /// statements stands in the reply.
+    fn run(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<RawDocumentBuf>>;
+
+    /// Runs a command that answers with a cursor.
+    fn find(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<Batches>>;
+}
+
+/// A cursor's documents, as they come.
+pub type Batches = BoxStream<'static, Result<Batch>>;
+
+/// Some of a cursor's documents.
+#[derive(Debug)]
+pub struct Batch(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Reply(RawBatch),
+    Array(Vec<u8>),
+}
+
+impl Batch {
+    /// Of the bytes of a BSON array.
+    pub fn of_array(array: Vec<u8>) -> Self {
+        Self(Kind::Array(array))
+    }
+
+    /// The bytes of a BSON array.
+    pub(super) fn documents(&self) -> Result<&[u8]> {
+        match &self.0 {
+            Kind::Reply(reply) => reply.doc_slices().map(|array| array.as_bytes()),
+            Kind::Array(array) => Ok(array),
+        }
+    }
+}
+
+impl Server for Database {
+    fn run(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<RawDocumentBuf>> {
+        async move {
+            let reply = self.run_raw_command(command).await?;
+            RawDocumentBuf::try_from(&reply).map_err(Error::from)
+        }
+        .boxed()
+    }
+
+    fn find(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<Batches>> {
+        async move {
+            let batches = self.run_raw_cursor_command(command).batch().await?;
+            Ok(batches.map(|batch| batch.map(|reply| Batch(Kind::Reply(reply)))).boxed())
+        }
+        .boxed()
+    }
+}
