@@ -7,6 +7,7 @@
 mod meter;
 mod prepare;
 mod progress;
+mod rehearse;
 mod settle;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::source::{BatchLimits, PartitionReader, TopicPartition};
 
 pub use meter::Meter;
 pub use prepare::Prepare;
+pub use rehearse::{Rehearsal, Rehearsed, Stored};
 pub(crate) use settle::Backoff;
 pub use settle::Budget;
 

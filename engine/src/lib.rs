@@ -13,6 +13,8 @@
 // The words of the way.
 pub mod change;
 pub mod fence;
+pub mod outcome;
+pub mod recording;
 
 // The way.
 pub mod commit;

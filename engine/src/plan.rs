@@ -14,6 +14,7 @@ mod decimal128;
 mod json;
 mod json_to_bson;
 mod key;
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use build::{Planner, build};
 pub(crate) use json::string as json_string;
+pub(crate) use shown::outcomes;
 
 use crate::config::TargetSettings;
 use crate::fence::Fence;
