@@ -5,6 +5,7 @@
 
 mod bindings;
 mod cache;
+mod contract;
 mod deserialize;
 mod guest;
 mod host;
@@ -16,12 +17,13 @@ mod module;
 mod open;
 mod shape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
+pub use contract::{VERSIONS as CONTRACT_VERSIONS, exported as contract_of};
 pub use guest::{Guest, GuestStats};
-pub use host::{SetupError, TransformHost};
+pub use host::{SetupError, TransformHost, sha256};
 pub use lift::{Answer, answer};
 pub use lower::lower;
 pub use module::Module;

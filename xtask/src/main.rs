@@ -2,6 +2,7 @@
 
 mod ci;
 mod connect;
+mod contract;
 mod demo;
 mod docker;
 mod guests;

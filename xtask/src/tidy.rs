@@ -19,7 +19,7 @@ const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "types", "helpers", "h
 pub(crate) fn tidy() -> Result<()> {
     say("tidy");
     let listed = capture("git ls-files", Command::new("git").current_dir(root()).args(["ls-files", "*.rs"]), LIST_LIMIT)?;
-    let mut faults = Vec::new();
+    let mut faults = crate::contract::faults(&root())?;
     for file in listed.lines() {
         let stem = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".rs");
         if EMPTY_NAMES.contains(&stem) {

@@ -40,6 +40,8 @@ pub struct GuestStats {
     pub log_lines: u64,
     /// Log lines over the limit of their call.
     pub dropped_log_lines: u64,
+    /// What `apply` executed, in wasmtime's fuel, where the host counts it.
+    pub fuel: u64,
     /// The guest's own counters.
     pub counters: BTreeMap<String, u64>,
 }
@@ -84,6 +86,14 @@ impl Guest {
     /// What the guest has done so far.
     pub fn stats(&self) -> &GuestStats {
         &self.stats
+    }
+
+    /// What the guest says of a schema.
+    ///
+    /// # Errors
+    /// The guest refuses the schema, or fails.
+    pub fn opened(&mut self, schema: &Arc<TableSchema>) -> Result<Arc<OpenedSchema>, Error> {
+        self.open(schema)
     }
 
     /// The guest's answers to a batch. Takes as long as the guest does: not for an async thread.
@@ -163,10 +173,16 @@ impl Guest {
         self.stats.calls += 1;
         let Some(instance) = self.instance.as_mut() else { return Err(lost()) };
         let max_output_bytes = self.module.budget.max_output_bytes;
+        if self.module.budget.metered {
+            instance.take_fuel();
+        }
         let checked = instance
             .apply(&self.lowered)
             .and_then(|outcome| answer(opened, events.to_vec(), seen, outcome, max_output_bytes))
             .inspect_err(|error| self.stats.count(error));
+        if self.module.budget.metered {
+            self.stats.fuel += instance.take_fuel();
+        }
         match checked {
             Ok(answer) => {
                 self.release();

@@ -11,6 +11,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use super::bindings::{Transformer, TransformerPre};
 use super::cache::Cache;
+use super::contract::Contract;
 use super::instance::Instance;
 use super::limits::{Limits, MAX_TABLE_ELEMENTS};
 use super::module::{Budget, Module};
@@ -21,7 +22,7 @@ pub(super) const EPOCH: Duration = Duration::from_millis(1);
 /// No component is larger; one with a Python runtime has 20 MB.
 const MAX_MODULE_BYTES: u64 = 256 << 20;
 /// What a guest may import: the contract's own interfaces. `types` has no functions.
-const IMPORTS: [&str; 3] = ["streamsync:transform/types@0.1.0", "streamsync:transform/log@0.1.0", "streamsync:transform/metrics@0.1.0"];
+const IMPORTS: [&str; 3] = ["streamsync:transform/types", "streamsync:transform/log", "streamsync:transform/metrics"];
 /// Core instances of one component; one with a Python runtime and its WASI stubs has more than 64.
 const CORE_INSTANCES: u32 = 400;
 const MEMORIES: u32 = 8;
@@ -84,6 +85,19 @@ pub enum SetupError {
         /// Their names.
         imports: String,
     },
+    /// It is made for a version of the contract that this engine does not have.
+    #[error(
+        "module {path} is made for version {found} of streamsync:transform, this engine runs {known}: build it with the SDK of this engine \
+         (`streamsync transform new` writes it), or run a newer engine"
+    )]
+    OtherContract {
+        /// The file.
+        path: String,
+        /// The module's version.
+        found: String,
+        /// The engine's versions.
+        known: String,
+    },
     /// It is a component of another world.
     #[error("module {path} does not fit streamsync:transform@0.1.0: {message}")]
     OtherWorld {
@@ -109,13 +123,25 @@ pub struct TransformHost {
     engine: Engine,
     linker: Linker<Limits>,
     cache: Option<Cache>,
+    metered: bool,
 }
 
 impl TransformHost {
     /// The host of this process. A cache that can't be trusted is not used, and the log says so.
     pub fn new(settings: &TransformHostSettings) -> Result<Self, SetupError> {
+        Self::with(settings, false)
+    }
+
+    /// A host that counts what its guests execute, and is slower for it: [`GuestStats::fuel`](super::GuestStats::fuel).
+    pub fn metered(settings: &TransformHostSettings) -> Result<Self, SetupError> {
+        Self::with(settings, true)
+    }
+
+    fn with(settings: &TransformHostSettings, metered: bool) -> Result<Self, SetupError> {
         let refuse = |message: String| SetupError::Engine { instances: settings.max_instances, message };
-        let engine = Engine::new(&config(settings.max_instances)).map_err(|error| refuse(error.to_string()))?;
+        let mut config = config(settings.max_instances);
+        config.consume_fuel(metered);
+        let engine = Engine::new(&config).map_err(|error| refuse(error.to_string()))?;
         start_ticker(&engine).map_err(|error| refuse(error.to_string()))?;
         let mut linker = Linker::new(&engine);
         Transformer::add_to_linker::<_, HasSelf<_>>(&mut linker, |limits| limits).map_err(|error| refuse(error.to_string()))?;
@@ -124,7 +150,7 @@ impl TransformHost {
                 .inspect_err(|error| tracing::warn!(dir = %dir.display(), %error, "compiled modules are not kept: the cache directory can't be used"))
                 .ok()
         });
-        Ok(Self { engine, linker, cache })
+        Ok(Self { engine, linker, cache, metered })
     }
 
     /// Reads, checks and compiles a module. Compiling takes seconds for a scripting language's runtime; not for an async thread.
@@ -132,21 +158,25 @@ impl TransformHost {
         let path = settings.module.display().to_string();
         let bytes = read(&settings.module).map_err(|source| SetupError::Unreadable { path: path.clone(), source })?;
         check_kind(&bytes).map_err(|what| SetupError::NotAComponent { path: path.clone(), what: what.to_owned() })?;
-        let digest = hexadecimal(&Sha256::digest(&bytes));
+        let digest = sha256(&bytes);
         if let Some(pinned) = settings.sha256.as_ref().filter(|pinned| !pinned.eq_ignore_ascii_case(&digest)) {
             return Err(SetupError::OtherDigest { path, found: digest, pinned: pinned.clone() });
         }
         let component = self.compile(&bytes, &digest, &path)?;
         check_imports(&component, &self.engine, &path)?;
+        let contract = contract_of(&component, &self.engine, &path)?;
         let other_world = |error: wasmtime::Error| SetupError::OtherWorld { path: path.clone(), message: format!("{error:#}") };
-        let component = self.linker.instantiate_pre(&component).and_then(TransformerPre::new).map_err(other_world)?;
-        let budget = Budget::new(settings);
+        let component = match contract {
+            Contract::V0_1_0 => self.linker.instantiate_pre(&component).and_then(TransformerPre::new).map_err(other_world)?,
+        };
+        let budget = Budget { metered: self.metered, ..Budget::new(settings) };
         let description = Instance::of(&self.engine, &component, budget)
             .and_then(|mut instance| instance.describe())
             .map_err(|source| SetupError::Start { module: path.clone(), route: String::new(), source })?;
         let (name, version) = (super::instance::shown(description.name), super::instance::shown(description.version));
         let config_schema = description.config_schema;
-        Ok(Arc::new(Module { digest, name, version, config_schema, engine: self.engine.clone(), component, budget }))
+        let contract = contract.version();
+        Ok(Arc::new(Module { digest, name, version, contract, config_schema, engine: self.engine.clone(), component, budget }))
     }
 
     fn compile(&self, bytes: &[u8], digest: &str, path: &str) -> Result<Component, SetupError> {
@@ -223,16 +253,24 @@ fn check_kind(bytes: &[u8]) -> Result<(), &'static str> {
     }
 }
 
+fn contract_of(component: &Component, engine: &Engine, path: &str) -> Result<Contract, SetupError> {
+    let component_type = component.component_type();
+    let exports = component_type.exports(engine).map(|(name, _)| name);
+    Contract::of(exports, component_type.imports(engine).map(|(name, _)| name), path)
+}
+
 fn check_imports(component: &Component, engine: &Engine, path: &str) -> Result<(), SetupError> {
     let foreign: Vec<String> = component
         .component_type()
         .imports(engine)
         .map(|(name, _)| name.to_owned())
-        .filter(|name| !IMPORTS.contains(&name.as_str()))
+        // Of which version they are is looked at with the export.
+        .filter(|name| !name.split_once('@').is_some_and(|(interface, _)| IMPORTS.contains(&interface)))
         .collect();
     if foreign.is_empty() { Ok(()) } else { Err(SetupError::ForeignImports { path: path.to_owned(), imports: foreign.join(", ") }) }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The digest that pins a module, in lower-case hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

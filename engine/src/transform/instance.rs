@@ -36,6 +36,10 @@ impl Instance {
         store.limiter(|limits| limits);
         store.set_hostcall_fuel(budget.max_output_bytes.saturating_add(SPARE_BYTES));
         store.set_epoch_deadline(ticks(budget.call_timeout));
+        if budget.metered {
+            let unavailable = |error: wasmtime::Error| Error::Unavailable { message: error.to_string() };
+            store.set_fuel(u64::MAX).map_err(unavailable)?;
+        }
         match component.instantiate(&mut store) {
             Ok(guest) => Ok(Self { store, guest, budget }),
             Err(error) => Err(Error::Unavailable { message: said_of(&failure(&error, store.data(), budget)) }),
@@ -61,6 +65,16 @@ impl Instance {
     /// What the guest said since this was last asked.
     pub(super) fn take_said(&mut self) -> Said {
         std::mem::take(&mut self.store.data_mut().said)
+    }
+
+    /// What the guest executed since this was last asked; 0 where that is not counted.
+    pub(super) fn take_fuel(&mut self) -> u64 {
+        let used = self.store.get_fuel().map_or(0, |left| u64::MAX - left);
+        if used > 0 {
+            // It was possible to read it, so it is possible to set it.
+            self.store.set_fuel(u64::MAX).ok();
+        }
+        used
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

@@ -17,6 +17,8 @@ pub struct Module {
     pub name: String,
     /// The version that it gives itself.
     pub version: String,
+    /// The version of the contract that it is made for.
+    pub contract: &'static str,
     /// JSON Schema of the route's `config`, where it has one.
     pub config_schema: Option<String>,
     pub(super) engine: Engine,
@@ -31,6 +33,8 @@ pub(super) struct Budget {
     pub(super) max_memory_bytes: usize,
     pub(super) max_output_bytes: usize,
     pub(super) max_log_lines: usize,
+    /// Whether what is executed is counted.
+    pub(super) metered: bool,
 }
 
 impl Budget {
@@ -40,6 +44,7 @@ impl Budget {
             max_memory_bytes: settings.max_memory_bytes,
             max_output_bytes: settings.max_output_bytes,
             max_log_lines: settings.max_log_lines,
+            metered: false,
         }
     }
 }

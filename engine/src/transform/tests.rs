@@ -17,19 +17,27 @@ use crate::config::{Format, OnTruncate, Place, RedisForm, RouteSettings, TargetS
 use crate::route::RoutedBatch;
 use crate::source::{RecordBatch, TopicPartition};
 
-/// The component whose core module is this text, of the world in `wit/transform.wit`.
-fn component(text: &str) -> Vec<u8> {
+/// The component whose core module is this text, of the world in `wit/transform.wit`, in this version.
+pub(crate) fn component(text: &str, version: &str) -> Vec<u8> {
     let mut core = wat::parse_str(text).expect("the text is WebAssembly");
     let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("transform.wit", include_str!("../../../wit/transform.wit")).expect("the contract");
+    let package = resolve
+        .push_str("transform.wit", &include_str!("../../../wit/transform.wit").replace("@0.1.0", &format!("@{version}")))
+        .expect("the contract");
     let world = resolve.select_world(&[package], Some("transformer")).expect("the world");
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("fits");
     ComponentEncoder::default().module(&core).expect("fits").encode().expect("fits")
 }
 
 /// The guest of `guest.wat`, with this done where column 0 is 666.
-fn guest(on_poison: &str) -> Vec<u8> {
-    component(&include_str!("tests/guest.wat").replace("ON_POISON", on_poison))
+pub(crate) fn guest(on_poison: &str) -> Vec<u8> {
+    guest_of(&[("ON_POISON", on_poison)])
+}
+
+/// The guest of `guest.wat` with these texts replaced.
+pub(crate) fn guest_of(replacements: &[(&str, &str)]) -> Vec<u8> {
+    let text = replacements.iter().fold(include_str!("tests/guest.wat").to_owned(), |text, (from, to)| text.replace(from, to));
+    component(&text.replace("ON_POISON", ""), "0.1.0")
 }
 
 fn transform_settings(module: &Path) -> TransformSettings {

@@ -38,13 +38,15 @@ fn what_is_no_transform_is_refused_by_its_name() {
     let core = wat::parse_str("(module)").unwrap();
     let wasi = wat::parse_str(r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#).unwrap();
     let other = wat::parse_str("(component)").unwrap();
-    let cases: [(&[u8], &str); 8] = [
+    let newer = component(&include_str!("guest.wat").replace("ON_POISON", "").replace("@0.1.0", "@0.2.0"), "0.2.0");
+    let cases: [(&[u8], &str); 9] = [
         (b"", "it is empty"),
         (b"(component)", "no WebAssembly component"),
         (b"\x7fELF\x02\x01\x01", "compiled machine code"),
         (&core, "core WebAssembly module"),
         (&good[..good.len() / 2], "does not compile"),
         (&wasi, "imports wasi:clocks/wall-clock@0.2.0"),
+        (&newer, "is made for version 0.2.0 of streamsync:transform, this engine runs 0.1.0"),
         (&other, "does not fit streamsync:transform@0.1.0"),
         (&good[..8], "does not fit streamsync:transform@0.1.0"),
     ];
