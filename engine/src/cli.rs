@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod capture;
 mod check;
 mod demo;
 mod run;
+mod transform;
 
 const EXIT_CODES: &str = "Exit codes:
   0    done
@@ -65,6 +67,11 @@ enum Command {
     Check(check::CheckArguments),
     /// Show it at work with nothing installed: an invented shop, a Kafka in this process, and a check that both stores equal the shop.
     Demo(demo::DemoArguments),
+    /// Write, build, try and compare transforms.
+    #[command(subcommand)]
+    Transform(transform::TransformCommand),
+    /// Write the events of a topic to a file, as `transform test` reads them. The group's offsets stay where they are.
+    Capture(capture::CaptureArguments),
 }
 
 /// Where the configuration is.
@@ -120,6 +127,8 @@ fn execute(cli: Cli) -> Exit {
         Command::Run(arguments) => runtime.block_on(run::run(arguments)),
         Command::Check(arguments) => runtime.block_on(check::check(arguments)),
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments)),
+        Command::Transform(command) => transform::transform(command),
+        Command::Capture(arguments) => capture::capture(arguments),
     }
 }
 

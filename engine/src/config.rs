@@ -66,6 +66,21 @@ pub fn load(path: Option<&Path>, environment: impl Iterator<Item = (String, Stri
     if faults.is_empty() { Ok(loaded) } else { Err(faults) }
 }
 
+/// Reads a configuration that a program put together around a file's text; `name` is that file's, for the places of faults. Relative paths start at
+/// `directory`.
+///
+/// # Errors
+/// All faults.
+pub fn load_text(
+    text: &str,
+    name: &str,
+    directory: &Path,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Settings, Vec<ConfigFault>> {
+    let (loaded, faults, _) = read_text(text, false, directory.to_path_buf(), Report::new(name.to_owned()), environment);
+    if faults.is_empty() { Ok(loaded.settings) } else { Err(faults) }
+}
+
 /// The settings as far as they could be read, the faults, and all keys that exist with their defaults.
 fn read(path: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> (Loaded, Vec<ConfigFault>, BTreeMap<String, String>) {
     let name = path.and_then(Path::file_name).map_or_else(|| "environment".to_owned(), |name| name.to_string_lossy().into_owned());

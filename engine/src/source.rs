@@ -9,6 +9,7 @@ pub(crate) mod group;
 pub mod kafka;
 mod native;
 mod reader;
+pub mod tail;
 
 use std::fmt;
 use std::sync::Arc;

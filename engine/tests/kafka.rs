@@ -346,3 +346,86 @@ fn read_letters(settings: &Settings) -> Vec<Letter> {
     letters.sort_by_key(|(_, _, headers)| headers.iter().find(|(n, _)| n == "streamsync.offset").map(|(_, v)| v.clone()));
     letters
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_piece_of_a_topic_is_read_and_nobody_s_position_moves() {
+    use streamsync::source::tail::{self, Piece};
+    let kafka = kafka();
+    kafka.produce(0, 0..30).await;
+    kafka.produce(1, 0..5).await;
+    let read = |piece, max| {
+        let (settings, topic) = (kafka.settings(), kafka.topic.clone());
+        tokio::task::spawn_blocking(move || tail::read(&settings, &topic, piece, max))
+    };
+    let offsets = |events: &[streamsync::recording::RecordedEvent], partition| {
+        events.iter().filter(|event| event.partition == partition).map(|event| event.offset).collect::<Vec<_>>()
+    };
+    let last = read(Piece::Last(20), 1000).await.unwrap().unwrap();
+    assert_eq!(last.len(), 20);
+    assert!(last.is_sorted_by_key(|event| (event.timestamp_ms, event.partition, event.offset)));
+    assert_eq!(offsets(&last, 1), [0, 1, 2, 3, 4], "the last ones by time");
+    assert_eq!(offsets(&last, 0), (15..30).collect::<Vec<_>>());
+    let all = read(Piece::Last(500), 1000).await.unwrap().unwrap();
+    assert_eq!(all.len(), 35);
+    let from = read(Piece::From { offset: 3, partition: None }, 1000).await.unwrap().unwrap();
+    assert_eq!((offsets(&from, 0), offsets(&from, 1)), ((3..30).collect(), vec![3, 4]));
+    let of_one = read(Piece::From { offset: 28, partition: Some(0) }, 1).await.unwrap().unwrap();
+    assert_eq!(offsets(&of_one, 0), [29], "no more than asked for");
+    for (piece, expected) in [
+        (Piece::From { offset: 31, partition: Some(0) }, "has the offsets 0 to 30, not 31"),
+        (Piece::From { offset: 0, partition: Some(2) }, "has no partition 2"),
+    ] {
+        let error = read(piece, 10).await.unwrap().unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let settings = kafka.settings();
+    let missing = tokio::task::spawn_blocking(move || tail::read(&settings, "nowhere", Piece::Last(1), 1)).await.unwrap();
+    assert!(missing.unwrap_err().to_string().contains("there is no topic nowhere"));
+}
+
+/// `streamsync LINE` with the configuration; its stdout.
+fn streamsync(dir: &std::path::Path, line: &str) -> String {
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_streamsync")).current_dir(dir).args(line.split(' ')).output().unwrap();
+    let (out, errors) = (String::from_utf8_lossy(&run.stdout).into_owned(), String::from_utf8_lossy(&run.stderr).into_owned());
+    assert!(run.status.success(), "{line}: {out}{errors}");
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_a_live_topic_are_captured_and_tried_with_another_module() {
+    let kafka = kafka();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fixtures = root.join("tests/fixtures/contract-0.1.0");
+    let text = std::fs::read_to_string(fixtures.join("orders.events.jsonl")).unwrap();
+    let events = streamsync::recording::parse(&text).unwrap();
+    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().unwrap();
+    for event in &events {
+        let record = FutureRecord::to(&kafka.topic).partition(0).key(event.key.as_deref().unwrap_or_default());
+        let record = match &event.value {
+            Some(value) => record.payload(value.as_slice()),
+            None => record,
+        };
+        producer.send(record, PATIENCE).await.unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[kafka]\nbrokers = {:?}\ngroup = \"g\"\n[sinks.redis]\nkind = \"redis\"\nurl = \"redis://localhost\"\n\
+         [[routes]]\nname = \"orders\"\ntopic = {:?}\ntable = \"ecommerce.orders\"\nformat = \"json-with-schema\"\n\
+         [routes.transform]\nmodule = {:?}\n[routes.targets.redis]\nsink = \"redis\"\nprefix = \"orders\"\n",
+        kafka.brokers,
+        kafka.topic,
+        fixtures.join("orders.wasm")
+    );
+    std::fs::write(dir.path().join("streamsync.toml"), config).unwrap();
+    streamsync(dir.path(), "capture --route orders --last 5 --out events.jsonl");
+    let captured = streamsync::recording::parse(&std::fs::read_to_string(dir.path().join("events.jsonl")).unwrap()).unwrap();
+    let content =
+        |events: &[streamsync::recording::RecordedEvent]| events.iter().map(|e| (e.key.clone(), e.value.clone())).collect::<Vec<_>>();
+    assert_eq!(content(&captured), content(&events[events.len() - 5..]));
+    let preview =
+        |module: &str| streamsync(dir.path(), &format!("transform preview --route orders --module {}", fixtures.join(module).display()));
+    let same = preview("orders.wasm");
+    assert!(same.contains("0 of 8 outcomes would differ") && same.contains("nothing is written"), "{same}");
+    let other = preview("customers.wasm");
+    assert!(other.contains("total_minor") && other.contains("fault transform open-failed"), "{other}");
+}

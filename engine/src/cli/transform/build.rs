@@ -1,0 +1,118 @@
+//! `streamsync transform build`: a project's component, by its language's own tools.
+//!
+//! A recipe a language makes a core module or a component; what is left to do is done here, so that nobody needs `wasm-tools`.
+
+mod c;
+mod go;
+mod js;
+mod python;
+mod rust;
+mod tool;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+
+use super::Stop;
+use super::inspect::{load, outside, outside_text};
+use super::project::{Language, Project};
+use crate::cli::say;
+
+/// The world of the contract.
+const WORLD: &str = "transformer";
+
+#[derive(Args, Clone, Debug)]
+pub(in crate::cli) struct BuildArguments {
+    /// The project's directory.
+    #[arg(value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+}
+
+/// What a recipe made.
+enum Made {
+    /// A core module that carries its contract with it, as wit-bindgen's do.
+    Typed(Vec<u8>),
+    /// A core module that has the contract's names alone. What it imports of WASI is answered inside of the component.
+    Plain(Vec<u8>),
+    /// A component.
+    Component(Vec<u8>),
+}
+
+/// Builds, checks and describes.
+pub(super) fn build(arguments: &BuildArguments) -> Result<(), Stop> {
+    let began = Instant::now();
+    let project = Project::open(&arguments.dir)?;
+    let made = match project.language {
+        Language::Rust => rust::build(&project)?,
+        Language::Go => go::build(&project)?,
+        Language::Js => js::build(&project)?,
+        Language::Python => python::build(&project)?,
+        Language::C => c::build(&project)?,
+    };
+    let component = component(&project, made)?;
+    let path = project.module();
+    write(&path, &component)?;
+    let outside = outside(&path)?;
+    say(&format!("module    {}, built in {:.1} s", path.display(), began.elapsed().as_secs_f64()));
+    outside_text(&outside).iter().for_each(|line| say(line));
+    load(&path)
+}
+
+fn component(project: &Project, made: Made) -> Result<Vec<u8>, Stop> {
+    let refuse = |error: String| Stop::no(format!("what {} built does not become a component: {error}", project.language.word()));
+    match made {
+        Made::Component(bytes) => Ok(bytes),
+        Made::Typed(module) => encoded(&module, false).map_err(refuse),
+        Made::Plain(mut module) => {
+            embed(project, &mut module)?;
+            encoded(&module, true).map_err(refuse)
+        }
+    }
+}
+
+/// `without_system`: what the module imports of WASI is answered inside of the component.
+fn encoded(module: &[u8], without_system: bool) -> Result<Vec<u8>, String> {
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true).module(module).map_err(|error| format!("{error:#}"))?;
+    if without_system {
+        let adapter = wat::parse_str(include_str!("../../../../transforms/wasi-none.wat")).map_err(|error| error.to_string())?;
+        encoder.adapter("wasi_snapshot_preview1", &adapter).map_err(|error| format!("{error:#}"))?;
+    }
+    encoder.encode().map_err(|error| format!("{error:#}"))
+}
+
+/// Writes the contract's types into a module, as the component's encoder wants them.
+fn embed(project: &Project, module: &mut Vec<u8>) -> Result<(), Stop> {
+    let path = project.contract();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Stop::usage(format!("{} can't be read: {error}; `streamsync transform new` writes it into each project", path.display()))
+    })?;
+    let refuse = |error: String| Stop::usage(format!("{} is not the contract any more: {error}", path.display()));
+    let mut resolve = wit_parser::Resolve::default();
+    let package = resolve.push_str(&path, &text).map_err(|error| refuse(format!("{error:#}")))?;
+    let world = resolve.select_world(&[package], Some(WORLD)).map_err(|error| refuse(format!("{error:#}")))?;
+    embed_component_metadata(module, &resolve, world, StringEncoding::UTF8, false).map_err(|error| refuse(format!("{error:#}")))
+}
+
+/// A reader never sees half a module: a worker may be watching the file.
+fn write(path: &Path, component: &[u8]) -> Result<(), Stop> {
+    let unfinished = path.with_extension("wasm.part");
+    let written = std::fs::write(&unfinished, component).and_then(|()| std::fs::rename(&unfinished, path));
+    written.map_err(|error| Stop::no(format!("{} can't be written: {error}", path.display())))
+}
+
+/// Where the tools' own files go.
+fn scratch(project: &Project) -> Result<PathBuf, Stop> {
+    let dir = project.dir.join("build");
+    std::fs::create_dir_all(&dir).map_err(|error| Stop::no(format!("{} can't be made: {error}", dir.display())))?;
+    Ok(dir)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Stop> {
+    std::fs::read(path).map_err(|error| Stop::no(format!("the build made no {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! `streamsync transform inspect`: what a module is.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use wit_component::DecodedWasm;
+
+use super::Stop;
+use super::report::size;
+use super::subject::{Subject, SubjectArguments, read_route};
+use super::trial::{Trial, stop};
+use crate::cli::say;
+use crate::decode::Decoder;
+use crate::recording::{self, RecordedEvent};
+use crate::transform::{CONTRACT_VERSIONS, OpenedSchema, contract_of};
+
+#[derive(Args, Clone, Debug)]
+pub(in crate::cli) struct InspectArguments {
+    #[command(flatten)]
+    subject: SubjectArguments,
+    /// Form of what is said.
+    #[arg(long, value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    format: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Text,
+    Json,
+}
+
+/// What a component says of itself before it is run.
+#[derive(Debug, Serialize)]
+pub(super) struct Outside {
+    pub(super) bytes: usize,
+    pub(super) sha256: String,
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
+    /// The version of the contract that it is made for.
+    pub(super) contract: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Inspected {
+    module: String,
+    name: String,
+    version: String,
+    #[serde(flatten)]
+    outside: Outside,
+    memory_bytes: usize,
+    config_schema: Option<serde_json::Value>,
+    tables: Vec<Table>,
+}
+
+/// What it reads and writes of a table whose events are known.
+#[derive(Debug, Serialize)]
+struct Table {
+    table: String,
+    reads: Vec<String>,
+    reads_before: Vec<String>,
+    sees_deletes: bool,
+    outputs: Vec<Output>,
+    /// Why it refuses the table.
+    refused: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Output {
+    target: String,
+    key: Vec<String>,
+    fields: Vec<String>,
+}
+
+/// Looks at a module, and at what it opens of the tables of recorded events.
+pub(super) fn inspect(arguments: &InspectArguments) -> Result<(), Stop> {
+    let path = arguments.subject.module()?;
+    let outside = outside(&path)?;
+    let subject = if arguments.subject.has_events()? { Some(arguments.subject.read(None)?) } else { None };
+    let (route, settings) = match &subject {
+        Some(subject) => (Arc::clone(&subject.route), subject.settings.clone()),
+        None => read_route(&path, None, &[a_record()])?,
+    };
+    let trial = Trial::new(route, &settings)?;
+    // A module may need a config that nobody has given: what it says of itself is known all the same.
+    let memory_bytes = trial.memory_at_start();
+    let tables = subject.as_ref().map(|subject| tables(&trial, subject)).transpose()?.unwrap_or_default();
+    let module = &trial.module;
+    let config_schema = module.config_schema.as_deref().map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.into()));
+    let inspected = Inspected {
+        module: path.display().to_string(),
+        name: module.name.clone(),
+        version: module.version.clone(),
+        outside,
+        memory_bytes: *memory_bytes.as_ref().unwrap_or(&0),
+        config_schema,
+        tables,
+    };
+    match arguments.format {
+        Form::Json => say(&serde_json::to_string_pretty(&inspected).map_err(|error| Stop::no(error.to_string()))?),
+        Form::Text => text(&inspected).iter().for_each(|line| say(line)),
+    }
+    memory_bytes.map(|_| ())
+}
+
+/// Stands for the events of an unknown table.
+fn a_record() -> RecordedEvent {
+    let value = br#"{"schema":{},"payload":{"source":{"db":"any","table":"any"}}}"#.to_vec();
+    RecordedEvent { value: Some(value), ..RecordedEvent::default() }
+}
+
+/// Reads a file as a component, whatever version of the contract it is of.
+pub(super) fn outside(path: &Path) -> Result<Outside, Stop> {
+    let bytes = std::fs::read(path).map_err(|error| Stop::usage(format!("{} can't be read: {error}", path.display())))?;
+    let no_component = |why: String| {
+        Stop::usage(format!("{} is no WebAssembly component: {why}; `streamsync transform build` makes one of a project", path.display()))
+    };
+    let (resolve, world) = match wit_component::decode(&bytes) {
+        Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
+        Ok(DecodedWasm::WitPackage(..)) => return Err(no_component("it is a package of interfaces".into())),
+        Err(error) => return Err(no_component(format!("{error:#}"))),
+    };
+    let Some(world) = resolve.worlds.get(world) else { return Err(no_component("it has no world".into())) };
+    let names = |items: &mut dyn Iterator<Item = &wit_parser::WorldKey>| items.map(|key| resolve.name_world_key(key)).collect::<Vec<_>>();
+    let (imports, exports) = (names(&mut world.imports.keys()), names(&mut world.exports.keys()));
+    let contract = contract_of(exports.iter().map(String::as_str));
+    Ok(Outside { bytes: bytes.len(), sha256: crate::transform::sha256(&bytes), imports, exports, contract })
+}
+
+/// The tables of the events, opened.
+fn tables(trial: &Trial<'_>, subject: &Subject) -> Result<Vec<Table>, Stop> {
+    let mut decoder = Decoder::new(Arc::clone(&trial.route));
+    let mut guest = trial.guest(&trial.module)?;
+    let mut tables = Vec::new();
+    for records in recording::batches(&subject.events, usize::MAX).map_err(Stop::Usage)? {
+        for schema in decoder.batch(records).schemas {
+            let name = format!("{}.{}", schema.database, schema.table);
+            tables.push(match guest.opened(&schema) {
+                Ok(opened) => table(name, &opened),
+                Err(error) => Table {
+                    table: name,
+                    reads: Vec::new(),
+                    reads_before: Vec::new(),
+                    sees_deletes: false,
+                    outputs: Vec::new(),
+                    refused: Some(error.to_string()),
+                },
+            });
+        }
+    }
+    Ok(tables)
+}
+
+fn table(table: String, opened: &OpenedSchema) -> Table {
+    let named = |columns: &[u32]| {
+        columns.iter().filter_map(|column| opened.schema.columns.get(*column as usize)).map(|column| column.name.to_string()).collect()
+    };
+    let texts = |texts: &[Box<str>]| texts.iter().map(ToString::to_string).collect();
+    let outputs = opened
+        .outputs
+        .iter()
+        .map(|output| Output { target: output.target.name.clone(), key: texts(&output.key), fields: texts(&output.fields) })
+        .collect();
+    Table {
+        table,
+        reads: named(&opened.after),
+        reads_before: named(&opened.before),
+        sees_deletes: opened.sees_deletes,
+        outputs,
+        refused: None,
+    }
+}
+
+/// The lines that `build` shows too.
+pub(super) fn outside_text(outside: &Outside) -> Vec<String> {
+    let contract = outside.contract.as_ref().map_or_else(
+        || "none: it does not export streamsync:transform/transform".to_owned(),
+        |version| format!("streamsync:transform@{version} (this engine runs {})", CONTRACT_VERSIONS.join(", ")),
+    );
+    let imports = if outside.imports.is_empty() { "nothing".to_owned() } else { outside.imports.join(", ") };
+    vec![
+        format!("contract  {contract}"),
+        format!("imports   {imports}"),
+        format!("size      {}", size(outside.bytes)),
+        format!("sha256    {}", outside.sha256),
+    ]
+}
+
+fn text(inspected: &Inspected) -> Vec<String> {
+    let mut lines = vec![format!("module    {}", inspected.module), format!("name      {} {}", inspected.name, inspected.version)];
+    lines.extend(outside_text(&inspected.outside));
+    lines.push(format!("memory    {} at the start", size(inspected.memory_bytes)));
+    match &inspected.config_schema {
+        Some(schema) => lines.push(format!("config    {schema}")),
+        None => lines.push("config    no schema".into()),
+    }
+    if inspected.tables.is_empty() {
+        lines.push("tables    unknown before it sees one: name recorded events with --events".into());
+    }
+    for table in &inspected.tables {
+        lines.push(format!("table     {}", table.table));
+        if let Some(why) = &table.refused {
+            lines.push(format!("  refused: {why}"));
+            continue;
+        }
+        lines.push(format!("  reads   {}", listed(&table.reads)));
+        if !table.reads_before.is_empty() {
+            lines.push(format!("  before  {}", listed(&table.reads_before)));
+        }
+        lines.push(format!(
+            "  deletes {}",
+            if table.sees_deletes { "are handled by the transform" } else { "are carried out by the engine" }
+        ));
+        for output in &table.outputs {
+            let key = if output.key.is_empty() { "the primary key".to_owned() } else { output.key.join(", ") };
+            lines.push(format!("  target  {}, by {key}: {}", output.target, listed(&output.fields)));
+        }
+    }
+    lines
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+}
+
+/// Loads a module as a worker would; its message is the worker's.
+pub(super) fn load(path: &Path) -> Result<(), Stop> {
+    let (route, settings) = read_route(path, None, &[a_record()])?;
+    let host = crate::transform::TransformHost::new(&settings.transforms).map_err(|error| stop(&error))?;
+    host.load(&route.transform).map(|_| ()).map_err(|error| stop(&error))
+}

@@ -1,0 +1,112 @@
+//! A transform's project on disk, as `streamsync transform new` writes it.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use super::Stop;
+
+/// What a project says of itself.
+const MANIFEST: &str = "transform.toml";
+
+/// A language with an SDK.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Language {
+    Rust,
+    Go,
+    Js,
+    Python,
+    C,
+}
+
+impl Language {
+    /// As it is written on the command line and in the manifest.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Go => "go",
+            Self::Js => "js",
+            Self::Python => "python",
+            Self::C => "c",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    name: String,
+    language: Language,
+}
+
+/// A project.
+#[derive(Clone, Debug)]
+pub(super) struct Project {
+    pub(super) dir: PathBuf,
+    pub(super) name: String,
+    pub(super) language: Language,
+}
+
+impl Project {
+    /// The manifest's text.
+    pub(super) fn manifest(name: &str, language: Language) -> String {
+        format!("# What `streamsync transform` knows of this project.\nname = \"{name}\"\nlanguage = \"{}\"\n", language.word())
+    }
+
+    /// The project in a directory; `None` where there is none.
+    pub(super) fn find(dir: &Path) -> Result<Option<Self>, Stop> {
+        let path = dir.join(MANIFEST);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Stop::usage(format!("{} can't be read: {error}", path.display()))),
+        };
+        let manifest: Manifest = toml::from_str(&text)
+            .map_err(|error| Stop::usage(format!("{}: {error}it needs name = \"…\" and language = \"go\"", path.display())))?;
+        check_name(&manifest.name).map_err(|message| Stop::usage(format!("{}: {message}", path.display())))?;
+        Ok(Some(Self { dir: dir.to_owned(), name: manifest.name, language: manifest.language }))
+    }
+
+    /// As [`Self::find`]; there must be one.
+    pub(super) fn open(dir: &Path) -> Result<Self, Stop> {
+        Self::find(dir)?.ok_or_else(|| {
+            Stop::usage(format!(
+                "{} is no transform's project, it has no {MANIFEST}: go to one, name one, or make one with `streamsync transform new NAME --lang \
+                 rust --table orders`",
+                dir.display()
+            ))
+        })
+    }
+
+    /// What `build` writes.
+    pub(super) fn module(&self) -> PathBuf {
+        self.dir.join(format!("{}.wasm", self.name))
+    }
+
+    pub(super) fn route(&self) -> PathBuf {
+        self.dir.join("route.toml")
+    }
+
+    pub(super) fn events(&self) -> PathBuf {
+        self.dir.join("tests/events.jsonl")
+    }
+
+    pub(super) fn expected(&self) -> PathBuf {
+        self.dir.join("tests/expected.txt")
+    }
+
+    pub(super) fn contract(&self) -> PathBuf {
+        self.dir.join("wit/transform.wit")
+    }
+}
+
+/// A name becomes a crate, a Go module, a file: what all of them take.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.len() <= 40 && name.chars().all(legal) {
+        return Ok(());
+    }
+    Err(format!("{name:?} can't be a transform's name: write up to 40 of a-z, 0-9, `-` and `_`, a letter first"))
+}
