@@ -58,6 +58,11 @@ impl Part {
         Self { title, fields: vec![Field { name: MESSAGE.to_owned(), value }] }
     }
 
+    /// `put`, `delete`, `reject`, …
+    fn kind(&self) -> &str {
+        self.title.split(' ').next().unwrap_or_default()
+    }
+
     /// Whether the host made it of a guest's failure: its message is the host's, and may change with the machine.
     fn is_fault(&self) -> bool {
         self.title.starts_with("fault ")

@@ -26,7 +26,7 @@ fn check(dir: &Path, module: &Path) {
     let name = module.file_stem().unwrap().to_str().unwrap();
     let table = table(name);
     let text = format!(
-        "[kafka]\nbrokers = \"localhost\"\ngroup = \"g\"\n[sinks.redis]\nkind = \"redis\"\nurl = \"redis://localhost\"\n\
+        "[kafka]\nbrokers = \"localhost:9092\"\ngroup = \"g\"\n[sinks.redis]\nkind = \"redis\"\nurl = \"redis://localhost\"\n\
          [sinks.mongodb]\nkind = \"mongodb\"\nuri = \"mongodb://localhost\"\ndatabase = \"d\"\n\
          [[routes]]\nname = \"{table}\"\ntopic = \"t\"\ntable = \"ecommerce.{table}\"\nformat = \"json-with-schema\"\n\
          [routes.transform]\nmodule = \"{name}.wasm\"\n\

@@ -89,9 +89,15 @@ fn comparison(first: Option<&Outcome>, second: Option<&Outcome>, closeness: Clos
     }
     let parts = |outcome: Option<&Outcome>| outcome.map(|outcome| outcome.parts.clone()).unwrap_or_default();
     let (first, mut second) = (parts(first), parts(second));
+    // The same title first; then the same kind, so that a put to other targets is shown beside the put that it was.
+    let mut others: Vec<Option<Part>> = Vec::new();
     for part in &first {
-        let at = second.iter().position(|other| other.title == part.title);
-        let other = at.map(|at| second.remove(at));
+        others.push(second.iter().position(|other| other.title == part.title).map(|at| second.remove(at)));
+    }
+    for (part, slot) in first.iter().zip(&mut others).filter(|(_, slot)| slot.is_none()) {
+        *slot = second.iter().position(|other| other.kind() == part.kind()).map(|at| second.remove(at));
+    }
+    for (part, other) in first.iter().zip(&others) {
         compare(Some(part), other.as_ref(), closeness, &mut lines);
     }
     for part in &second {

@@ -18,7 +18,7 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use super::Stop;
 use super::inspect::{load, outside, outside_text};
 use super::project::{Language, Project};
-use crate::cli::say;
+use crate::cli::{say, say_error};
 
 /// The world of the contract.
 const WORLD: &str = "transformer";
@@ -44,6 +44,7 @@ enum Made {
 pub(super) fn build(arguments: &BuildArguments) -> Result<(), Stop> {
     let began = Instant::now();
     let project = Project::open(&arguments.dir)?;
+    say_error(&format!("building {} with the tools of {}", project.name, project.language.word()));
     let made = match project.language {
         Language::Rust => rust::build(&project)?,
         Language::Go => go::build(&project)?,

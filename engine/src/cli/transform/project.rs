@@ -82,23 +82,28 @@ impl Project {
 
     /// What `build` writes.
     pub(super) fn module(&self) -> PathBuf {
-        self.dir.join(format!("{}.wasm", self.name))
+        self.at(&format!("{}.wasm", self.name))
     }
 
     pub(super) fn route(&self) -> PathBuf {
-        self.dir.join("route.toml")
+        self.at("route.toml")
     }
 
     pub(super) fn events(&self) -> PathBuf {
-        self.dir.join("tests/events.jsonl")
+        self.at("tests/events.jsonl")
     }
 
     pub(super) fn expected(&self) -> PathBuf {
-        self.dir.join("tests/expected.txt")
+        self.at("tests/expected.txt")
     }
 
     pub(super) fn contract(&self) -> PathBuf {
-        self.dir.join("wit/transform.wit")
+        self.at("wit/transform.wit")
+    }
+
+    /// As a person writes it: without `./` in front.
+    fn at(&self, file: &str) -> PathBuf {
+        if self.dir == Path::new(".") { PathBuf::from(file) } else { self.dir.join(file) }
     }
 }
 

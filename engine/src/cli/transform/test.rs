@@ -48,13 +48,15 @@ pub(super) fn test(arguments: &TestArguments) -> Result<(), Stop> {
         Some(expected) => compare(&subject, expected.as_deref(), &run),
     };
     if !arguments.no_cost {
-        let cost = trial.cost(&subject.events)?;
-        say(&format!(
-            "{} ns an event at batches of {BATCH}, memory {}, fuel {} an event",
-            grouped(cost.ns_per_event),
-            size(cost.memory_bytes),
-            grouped(cost.fuel_per_event)
-        ));
+        say(&match trial.cost(&subject.events)? {
+            Some(cost) => format!(
+                "{} ns an event at batches of {BATCH}, memory {}, fuel {} an event",
+                grouped(cost.ns_per_event),
+                size(cost.memory_bytes),
+                grouped(cost.fuel_per_event)
+            ),
+            None => "no speed is told of a transform that fails on some of the events".to_owned(),
+        });
     }
     if arguments.deterministic {
         verify::same_always(&trial, &subject.events)?;

@@ -206,3 +206,14 @@ fn a_module_alone_is_tried_on_events_alone() {
     let kept = std::fs::read_to_string(folder.path("tests/events.expected.txt")).expect("there");
     assert!(kept.contains("put redis\n    id = int 1"), "{kept}");
 }
+
+#[test]
+fn a_column_that_is_not_there_is_named() {
+    let folder = Folder::new(include_bytes!("../../../tests/fixtures/contract-0.1.0/customers.wasm"));
+    let both = route_text("a", "a", "\"shop.t\"", "\"a.wasm\"");
+    folder.put("route.toml", both.as_bytes());
+    folder.run("test DIR --update --no-cost").expect("kept");
+    let kept = std::fs::read_to_string(folder.path("tests/expected.txt")).expect("there");
+    assert!(kept.contains("  fault transform open-failed\n    message = text \"") && kept.contains("customer_id"), "{kept}");
+    assert!(kept.contains("0:3 delete id = int 1\n  fault transform open-failed"), "the engine does not know where to delete: {kept}");
+}

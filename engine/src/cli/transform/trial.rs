@@ -99,12 +99,16 @@ impl<'s> Trial<'s> {
         Ok(run)
     }
 
-    /// What the module costs on these events, repeated until a batch is full.
-    pub(super) fn cost(&self, events: &[RecordedEvent]) -> Result<Cost, Stop> {
+    /// What the module costs on these events, repeated until a batch is full. `None` where it fails on some of them: what is measured then is the
+    /// host's search for the guilty ones.
+    pub(super) fn cost(&self, events: &[RecordedEvent]) -> Result<Option<Cost>, Stop> {
         let batch = full_batch(events)?;
         let mut rehearsal = self.rehearsal(&self.module)?;
         // The first call opens the schema and warms up.
         let rows = rehearsal.batch(batch.clone()).events.max(1) as u64;
+        if rehearsal.stats().failed_calls > 0 || rehearsal.stats().calls == 0 {
+            return Ok(None);
+        }
         let began = Instant::now();
         let mut best = Duration::MAX;
         while began.elapsed() < SPEED_TIME {
@@ -118,7 +122,7 @@ impl<'s> Trial<'s> {
         let before = rehearsal.stats().fuel;
         rehearsal.batch(batch);
         let fuel = rehearsal.stats().fuel - before;
-        Ok(Cost { ns_per_event: best.as_nanos() as u64 / rows, memory_bytes, fuel_per_event: fuel / rows })
+        Ok(Some(Cost { ns_per_event: best.as_nanos() as u64 / rows, memory_bytes, fuel_per_event: fuel / rows }))
     }
 
     /// Linear memory of an instance that has had its configuration.

@@ -65,7 +65,12 @@ pub(super) fn same_always(trial: &Trial<'_>, events: &[RecordedEvent]) -> Result
     let fresh = trial.run_fresh(&events, FRESH)?;
     same(&run, &fresh, true, "one instance", "a fresh instance a batch")?;
     let sizes: Vec<String> = BATCHES.iter().map(|size| grouped(*size as u64)).collect();
-    say(&format!("{}: the same bytes in two runs each at batches of {}, {}", named(trial), sizes.join(", "), counted(run.events, "event")));
+    say(&format!(
+        "{}: the same bytes of {}, in two runs each at batches of {}, and with a fresh instance a batch",
+        named(trial),
+        counted(run.events, "event"),
+        sizes.join(" ")
+    ));
     Ok(run)
 }
 

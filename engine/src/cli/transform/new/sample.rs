@@ -8,17 +8,17 @@ use crate::recording::RecordedEvent;
 pub(super) const EXPECTED: &str = r#"# Invented events of an invented table: record real ones with `streamsync capture`, then `streamsync transform test --update`.
 
 0:0 read id = int 1
-  put redis, mongodb
+  put mongodb, redis
     id = int 1
     name = text "first"
 
 0:1 create id = int 2
-  put redis, mongodb
+  put mongodb, redis
     id = int 2
     name = null
 
 0:2 update id = int 2
-  put redis, mongodb
+  put mongodb, redis
     id = int 2
     name = text "second"
 
