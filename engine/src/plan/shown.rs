@@ -1,5 +1,8 @@
 //! A guest's answers in words, before writes of one key are reduced to the last one: what the author of a transform compares.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
 use super::cell::Cell;

@@ -91,7 +91,7 @@ fn schema(id: u32) -> Arc<TableSchema> {
 }
 
 /// One event for each number, of the schema with this id; a delete where the number is negative.
-fn events(of: &[(u32, i64)]) -> RoutedBatch {
+pub(crate) fn events(of: &[(u32, i64)]) -> RoutedBatch {
     let mut batch = ChangeBatch { records: RecordBatch::new(TopicPartition { topic: "t".into(), partition: 3 }), ..ChangeBatch::default() };
     let mut cells = Cells::default();
     for (index, (schema_id, id)) in of.iter().enumerate() {

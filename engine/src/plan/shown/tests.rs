@@ -1,0 +1,62 @@
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use super::*;
+use crate::change::{Cells, Value};
+use crate::outcome;
+use crate::transform::tests::events;
+use crate::transform::wire::{Output, Plan};
+use crate::transform::{GuestAction, GuestGroup, GuestWrite, OpenedSchema, TAG_AFTER};
+
+#[test]
+fn answers_are_told_with_their_keys_and_kinds() {
+    let routed = events(&[(1, 5), (1, 6), (1, -7), (1, 8)]);
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let output = |target: &str, key: &[&str], fields: &[&str]| Output { target: target.into(), key: texts(key), fields: texts(fields) };
+    let outputs = vec![output("t", &[], &["id", "n"]), output("m", &[], &["id", "n"]), output("t", &["id", "kind"], &["x", "raw"])];
+    let plan = Plan { before: vec![], after: vec![], sees_deletes: false, outputs };
+    let schema = routed.batch.schemas.first().expect("one schema");
+    let opened = Arc::new(OpenedSchema::new(Arc::clone(schema), &routed.route, plan).expect("allowed"));
+    let mut cells = Cells::default();
+    let mut push = |values: &[Option<Value<'_>>]| {
+        let first = cells.len() as u32;
+        for value in values {
+            match value {
+                Some(value) => cells.push(*value),
+                None => {
+                    cells.tags.push(TAG_AFTER);
+                    cells.words.push(0);
+                }
+            }
+        }
+        first
+    };
+    let put = |event, output, first_cell, ttl_seconds| GuestWrite { event, action: GuestAction::Put { output, first_cell, ttl_seconds } };
+    let writes = vec![
+        put(0, 0, push(&[None, Some(Value::Text("a \"b\""))]), 0),
+        put(0, 1, push(&[None, Some(Value::Text("a \"b\""))]), 0),
+        put(1, 2, push(&[None, Some(Value::Text("k")), Some(Value::Absent), Some(Value::Bytes(&[0, 255]))]), 60),
+        put(1, 0, push(&[None, Some(Value::Null)]), 0),
+        GuestWrite { event: 3, action: GuestAction::Skip },
+    ];
+    let groups = vec![GuestGroup { opened, events: vec![0, 1, 2, 3], writes, cells }];
+    let outcomes: Vec<Outcome> = super::outcomes(&GuestBatch { routed, groups, faults: vec![] }).into_iter().map(|(_, told)| told).collect();
+    let expected = r#"
+3:0 create id = int 5
+  put t, m
+    id = int 5
+    n = text "a \"b\""
+3:1 create id = int 6
+  put t key id = int 6, kind = text "k" ttl 60
+    raw = bytes 00ff
+  put t
+    id = int 6
+    n = null
+3:2 delete id = int -7
+  delete
+3:3 create id = int 8
+  skip
+"#;
+    assert_eq!(outcome::write(&outcomes).replace("\n\n", "\n"), outcome::write(&outcome::parse(expected).expect("outcomes")).replace("\n\n", "\n"));
+}
