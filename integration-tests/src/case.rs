@@ -174,9 +174,9 @@ impl Case {
     ///
     /// # Errors
     /// The program does not start.
-    pub async fn command(&self, arguments: &[&str]) -> Result<(bool, String)> {
+    pub async fn attempt(&self, arguments: &[&str]) -> Result<(bool, String)> {
         let config = self.dir.join("streamsync.toml");
-        crate::worker::command(&config, arguments).await
+        crate::worker::attempt(&config, arguments).await
     }
 
     /// Starts a worker with the case's configuration.

@@ -124,7 +124,7 @@ impl Worker {
 ///
 /// # Errors
 /// It does not start, or does not end in time.
-pub async fn command(config: &Path, arguments: &[&str]) -> Result<(bool, String)> {
+pub async fn attempt(config: &Path, arguments: &[&str]) -> Result<(bool, String)> {
     let program = std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
     let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {

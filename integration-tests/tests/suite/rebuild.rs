@@ -34,7 +34,7 @@ async fn a_second_snapshot_hides_a_deletion(case: &Case, worker: Worker) -> Resu
     // A restart does not forget it.
     let worker = case.start_worker().await?;
     until("the restarted worker says so as well", async || unproven(&worker, 1.0).await).await?;
-    let (done, said) = case.command(&["rebuild", "--route", "customers", "--after-snapshot"]).await?;
+    let (done, said) = case.attempt(&["rebuild", "--route", "customers", "--after-snapshot"]).await?;
     ensure!(!done && said.contains("reads topic") && said.contains("Stop them"), "a running worker should forbid a rebuild: {said}");
     worker.stop().await?;
     case.disconnect("rebuild_second").await
@@ -89,7 +89,7 @@ async fn a_topic_is_created_again(case: &Case) -> Result<()> {
 /// The coordinator may take a moment until it knows that the group's last member has left.
 async fn command(case: &Case, arguments: &[&str], expected: &str) -> Result<()> {
     until("the command is carried out", async || {
-        let (done, said) = case.command(arguments).await?;
+        let (done, said) = case.attempt(arguments).await?;
         ensure!(done && said.contains(expected), "{arguments:?} said: {said}");
         Ok(())
     })
