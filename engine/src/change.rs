@@ -233,6 +233,20 @@ pub enum Op {
     Read = 3,
 }
 
+/// Whether a snapshot made an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Snapshot {
+    /// The stream did: the row changed.
+    #[default]
+    No,
+    /// An incremental snapshot did: it runs beside the stream and misses no deletion.
+    Incremental,
+    /// A snapshot of all rows did, and this is its first row, of all tables or of this one.
+    Begins,
+    /// A snapshot of all rows did.
+    GoesOn,
+}
+
 /// One change of one row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChangeEvent {
@@ -246,8 +260,8 @@ pub struct ChangeEvent {
     pub op: Op,
     /// `source.ts_ms` or better, in microseconds since the Unix epoch; Kafka's timestamp where there is no envelope.
     pub changed_at_us: i64,
-    /// Whether a snapshot, initial or incremental, made the event; then `changed_at_us` says nothing about latency.
-    pub snapshot: bool,
+    /// Which snapshot made the event, if one did; then `changed_at_us` says nothing about latency.
+    pub snapshot: Snapshot,
     /// Whether the record's value was null: `before` then has the key columns and nothing else.
     pub null_value: bool,
     /// Whether the null value directly follows the `d` of the same key: a guest that saw the `d` does not see it again.

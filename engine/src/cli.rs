@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod capture;
 mod check;
 mod demo;
+mod generation;
 mod run;
 mod transform;
 
@@ -65,6 +66,10 @@ enum Command {
     Run(ConfigArguments),
     /// Read the configuration, try its modules, and report all faults at once, each with its place and remedy.
     Check(check::CheckArguments),
+    /// Show or begin a topic's generation: after it was created again, moved, or lost what was not read.
+    Generation(generation::GenerationArguments),
+    /// Refill a route's stores in a new generation, and then remove what is no longer in MySQL. Refused while a worker reads the topic.
+    Rebuild(generation::RebuildArguments),
     /// Show it at work with nothing installed: an invented shop, a Kafka in this process, and a check that both stores equal the shop.
     Demo(demo::DemoArguments),
     /// Write, build, try and compare transforms.
@@ -126,6 +131,8 @@ fn execute(cli: Cli) -> Exit {
     match cli.command {
         Command::Run(arguments) => runtime.block_on(run::run(arguments)),
         Command::Check(arguments) => runtime.block_on(check::check(arguments)),
+        Command::Generation(arguments) => runtime.block_on(generation::generation(arguments)),
+        Command::Rebuild(arguments) => runtime.block_on(generation::rebuild(arguments)),
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments)),
         Command::Transform(command) => transform::transform(command),
         Command::Capture(arguments) => capture::capture(arguments),

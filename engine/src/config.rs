@@ -119,6 +119,7 @@ fn read_text(
 
 fn sections(mut root: Section<'_>, reading: &Reading) -> Settings {
     let drain_timeout = root.duration("drain_timeout", "30s", "1s"..="10m");
+    let loss_check_interval = root.duration("loss_check_interval", "5s", "100ms"..="10m");
     let passed_over_topics = root.texts("passed_over_topics", false);
     let kafka = kafka::read(&mut root, reading);
     let batch = batch(&mut root);
@@ -129,7 +130,19 @@ fn sections(mut root: Section<'_>, reading: &Reading) -> Settings {
     let (sinks, names) = sinks::read(&mut root);
     let (routes, written) = routes::read(&mut root, &routes::Sinks { settings: &sinks, names: &names }, &limits);
     places::check(&written, &sinks, &reading.report);
-    let settings = Settings { kafka, batch, retry, drain_timeout, http, dead_letters, transforms, sinks, routes, passed_over_topics };
+    let settings = Settings {
+        kafka,
+        batch,
+        retry,
+        drain_timeout,
+        loss_check_interval,
+        http,
+        dead_letters,
+        transforms,
+        sinks,
+        routes,
+        passed_over_topics,
+    };
     check_topics(&root, &settings);
     root.finish();
     settings

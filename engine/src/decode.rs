@@ -28,7 +28,7 @@ pub use self::error::Error;
 use self::key::{Key, NamesSeed};
 use self::row::{RowSeed, Shape};
 use self::schemas::Schemas;
-use crate::change::{Cells, ChangeBatch, ChangeEvent, Op, PassedOver, TableSchema, Tag};
+use crate::change::{Cells, ChangeBatch, ChangeEvent, Op, PassedOver, Snapshot, TableSchema, Tag};
 use crate::config::{Format, RouteSettings};
 use crate::source::{RecordBatch, SourceRecord, TopicPartition};
 
@@ -241,7 +241,7 @@ impl Decoder {
             schema: schemas::index_in(batch, &schema),
             op,
             changed_at_us: source.changed_at_us.unwrap_or_else(|| kafka_time_us(part.record)),
-            snapshot: source.snapshot || op == Op::Read,
+            snapshot: if op == Op::Read && source.snapshot == Snapshot::No { Snapshot::GoesOn } else { source.snapshot },
             null_value: false,
             follows_own_delete: false,
             before,
@@ -274,7 +274,7 @@ impl Decoder {
             schema: schemas::index_in(batch, &schema),
             op: Op::Delete,
             changed_at_us: kafka_time_us(part.record),
-            snapshot: false,
+            snapshot: Snapshot::No,
             null_value: true,
             follows_own_delete: self.deleted.as_deref() == Some(key_bytes),
             before: Some(before),

@@ -2,6 +2,8 @@
 //!
 //! Rebalance and shutdown are one path: lanes stop reading, finish the batch that is being written by a deadline, commit, and let go.
 
+mod operate;
+mod proof;
 mod start;
 mod worker;
 
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::config::{RouteSettings, Settings};
 use crate::dead_letter::{DeadLetters, KafkaDeadLetters};
 use crate::disposition::{self, Disposition};
-use crate::http::{Health, Phase};
+use crate::http::Health;
 use crate::identity::{Identities, KafkaIdentities};
 use crate::lane::Backoff;
 use crate::machine::Machine;
@@ -26,6 +28,7 @@ use crate::source::cluster::{KafkaTopics, Topics};
 use crate::source::{KafkaSource, Source, SourceEvent};
 use crate::transform::{Guest, Module, TransformHost};
 
+pub use operate::{Begun, Known, KnownSink, OperateError, Operator, RefillFrom};
 use worker::Worker;
 
 /// Why a worker could not start, or stopped before it was told to.
@@ -173,7 +176,6 @@ async fn work(
 ) -> Result<(), Error> {
     let (events_in, events) = mpsc::channel(16);
     let source = start(&parts.settings, events_in)?;
-    parts.health.phase(Phase::Running);
     let worker = Worker::new(parts, source);
     worker.run(events, shutdown).await
 }

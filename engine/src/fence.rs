@@ -47,6 +47,14 @@ impl Fence {
         if offset < 0 || offset > MAX_OFFSET { None } else { Some(Self((generation.0 as i64) << OFFSET_BITS | offset)) }
     }
 
+    /// The greatest of the generation before: behind whatever that generation wrote, and before all of `generation`. `None` for the first.
+    pub const fn last_before(generation: Generation) -> Option<Self> {
+        match Generation::new(generation.0 - 1) {
+            Some(before) => Self::new(before, MAX_OFFSET),
+            None => None,
+        }
+    }
+
     /// A fence as a sink stored it.
     pub const fn from_stored(number: i64) -> Option<Self> {
         if number >> OFFSET_BITS > 0 { Some(Self(number)) } else { None }
@@ -102,5 +110,9 @@ mod tests {
         assert_eq!(Fence::from_stored(MAX_OFFSET), None);
         assert_eq!(Fence::from_stored(-1), None);
         assert_eq!(Generation::MAX.next(), None);
+        assert_eq!(Fence::last_before(Generation::FIRST), None);
+        let second = Generation::FIRST.next().expect("a generation");
+        let first_of_second = Fence::new(second, 0).expect("a fence");
+        assert_eq!(Fence::last_before(second).map(Fence::number), Some(first_of_second.number() - 1));
     }
 }

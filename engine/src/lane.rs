@@ -4,6 +4,7 @@
 //! transforms and plans; *settle* writes to all sinks at once, retries, and sends dead letters; *commit* stores what is settled.
 //! One batch is being written at a time, so settling and commits stay in order, and an offset never passes an unsettled record.
 
+mod mark;
 mod meter;
 mod prepare;
 mod progress;
@@ -21,12 +22,14 @@ use crate::config::Settings;
 use crate::dead_letter::DeadLetters;
 use crate::fence::Generation;
 use crate::http::Health;
+use crate::identity::{FirstSeen, Identities, Seen};
 use crate::machine::Machine;
 use crate::metrics::{Metrics, SinkMetrics};
 use crate::plan::WritePlan;
 use crate::sink::Sink;
 use crate::source::{BatchLimits, PartitionReader, TopicPartition};
 
+pub use mark::{Behind, Mark};
 pub use meter::Meter;
 pub use prepare::Prepare;
 pub use rehearse::{Rehearsal, Rehearsed, Stored};
@@ -51,8 +54,30 @@ pub struct Shared {
     pub sink_metrics: Vec<Arc<SinkMetrics>>,
     /// What `/ready` and the status page show.
     pub health: Arc<Health>,
+    /// What is kept of topics.
+    pub identities: Arc<dyn Identities>,
     /// Its time and threads.
     pub machine: Machine,
+}
+
+impl Shared {
+    /// A worker that has not polled for `max.poll.interval.ms` may have lost its partitions: it sends nothing until it polls again.
+    pub(crate) async fn await_poll(&self, source: &TopicPartition) {
+        let mut told = false;
+        while (self.poll_age)() >= self.settings.kafka.max_poll_interval {
+            if !told {
+                tracing::warn!(topic = %source.topic, partition = source.partition, "the consumer has not polled in time; nothing is written");
+                told = true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Says whether a route's stores may hold rows that MySQL no longer has, and why.
+    pub(crate) fn unproven(&self, route: &str, why: Option<String>) {
+        self.metrics.route(route).unproven.set(i64::from(why.is_some()));
+        self.health.route_unproven(route, why);
+    }
 }
 
 /// What the worker wants of a lane.
@@ -82,6 +107,15 @@ impl Order {
 pub enum End {
     /// As ordered.
     Stopped,
+    /// A sink is not as this lane left it: the partition must be read again from where its sinks are.
+    Behind {
+        /// Index of the sink in the settings.
+        sink: usize,
+        /// What was found.
+        what: String,
+    },
+    /// The log does not have the next offset: whoever decides where partitions start must say what follows.
+    OffsetLost(String),
     /// Only an operator can go on: the text names the place and the remedy.
     Halted(String),
 }
@@ -102,10 +136,12 @@ pub struct Lane {
     pub meter: Arc<Meter>,
     /// Dead letters a minute, shared by the route's lanes.
     pub budget: Arc<Budget>,
+    /// The watermarks that the lane has taken over, one of each sink that its route writes to.
+    pub marks: Vec<Mark>,
 }
 
-/// A plan on its way to the sinks, counted for as long as it waits.
-type QueuedPlan = (WritePlan, meter::Waiting);
+/// A plan on its way to the sinks, counted for as long as it waits, and what its records are the first of.
+type QueuedPlan = (WritePlan, Vec<(Seen, FirstSeen)>, meter::Waiting);
 
 /// A batch of which every record has its outcome. Only the last matters to the commit: positions are contiguous.
 #[derive(Clone, Copy, Debug)]
@@ -119,10 +155,9 @@ struct SettledBatch {
 impl Lane {
     /// Runs until it is ordered to end, or halts.
     pub async fn run(self, orders: watch::Receiver<Order>) -> End {
-        let Self { shared, source, generation, prepare, reader, meter, budget } = self;
+        let Self { shared, source, generation, prepare, reader, meter, budget, marks } = self;
         let (plans_in, plans_out) = mpsc::channel(shared.settings.batch.prepared_ahead.max(1));
         let (settled_in, settled_out) = watch::channel::<Option<SettledBatch>>(None);
-        let sinks = prepare.settings().map(|route| route.sinks()).unwrap_or_default();
         let settler = settle::Settler {
             shared: Arc::clone(&shared),
             source: source.clone(),
@@ -135,12 +170,20 @@ impl Lane {
         let mut tasks = JoinSet::new();
         tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, plans_in, orders.clone()));
         tasks.spawn(settle_all(settler, plans_out, settled_in, orders.clone()));
-        tasks.spawn(progress::commit_all(shared, source, sinks, settled_out, orders));
+        tasks.spawn(progress::commit_all(shared, source, marks, settled_out, orders));
 
-        // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed.
+        // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed. Where a sink
+        // has lost data nothing more may be: the others end wherever they are, and whoever begins again repeats what they did.
         let mut end = End::Stopped;
         while let Some(joined) = tasks.join_next().await {
-            let task_end = joined.unwrap_or_else(|error| End::Halted(format!("a defect in the engine stopped the lane: {error}")));
+            let task_end = match joined {
+                Ok(end) => end,
+                Err(error) if error.is_cancelled() => End::Stopped,
+                Err(error) => End::Halted(format!("a defect in the engine stopped the lane: {error}")),
+            };
+            if matches!(task_end, End::Behind { .. }) {
+                tasks.abort_all();
+            }
             if end == End::Stopped {
                 end = task_end;
             }
@@ -177,7 +220,10 @@ async fn prepare_all(
                     tokio::select! { biased; () = ended(&mut orders) => return End::Stopped, () = backoff.wait() => continue }
                 }
                 crate::disposition::Disposition::DeadLetter | crate::disposition::Disposition::Halt => {
-                    return End::Halted(error.to_string());
+                    return match error {
+                        crate::source::Error::OffsetLost { .. } => End::OffsetLost(error.to_string()),
+                        crate::source::Error::Away { .. } | crate::source::Error::Setup { .. } => End::Halted(error.to_string()),
+                    };
                 }
             },
         };
@@ -194,7 +240,7 @@ async fn prepare_all(
         prepare = returned;
         meter.prepared(&prepared, &prepare.guested());
         let waiting = meter::Waiting::begin(&shared.metrics.prepared_batches);
-        if plans.send((prepared.plan, waiting)).await.is_err() {
+        if plans.send((prepared.plan, prepared.seen, waiting)).await.is_err() {
             return End::Stopped;
         }
     }
@@ -213,12 +259,12 @@ async fn settle_all(
             () = ended(&mut orders) => return End::Stopped,
             plan = plans.recv() => plan,
         };
-        let Some((plan, waiting)) = plan else { return End::Stopped };
+        let Some((plan, seen, waiting)) = plan else { return End::Stopped };
         drop(waiting);
         let outcome = tokio::select! {
             biased;
             () = abandoned(&mut orders) => return End::Stopped,
-            outcome = settler.settle(plan) => outcome,
+            outcome = settler.settle(plan, &seen) => outcome,
         };
         match outcome {
             // The committing task ends before this one only where the partition is no longer this worker's.

@@ -41,6 +41,9 @@ pub struct Metrics {
     transform_memory: IntGaugeVec,
     guest: IntCounterVec,
     route_halted: IntGaugeVec,
+    route_unproven: IntGaugeVec,
+    rewinds: IntCounterVec,
+    swept: IntCounterVec,
     module_info: IntGaugeVec,
     writes: IntCounterVec,
     write_seconds: HistogramVec,
@@ -97,6 +100,8 @@ pub struct RouteMetrics {
     pub transform_memory: IntGauge,
     /// 1 while the route is halted.
     pub halted: IntGauge,
+    /// 1 while the route's stores may hold rows that MySQL no longer has.
+    pub unproven: IntGauge,
     passed_over: [IntCounter; 5],
     dead_letters: IntCounterVec,
     traps: IntCounterVec,
@@ -120,6 +125,10 @@ pub struct SinkMetrics {
     pub write_seconds: Histogram,
     /// 1 while the sink answers.
     pub up: IntGauge,
+    /// Partitions that were read again because the sink was not as their lanes had left it.
+    pub rewinds: IntCounter,
+    /// Documents that a rebuild did not write again and that were therefore removed.
+    pub swept: IntCounter,
 }
 
 /// A partition's handles. The series end when the last of them is dropped.
@@ -171,6 +180,9 @@ impl Metrics {
             transform_memory: gauges(r, &names::TRANSFORM_MEMORY_BYTES)?,
             guest: counters(r, &names::GUEST)?,
             route_halted: gauges(r, &names::ROUTE_HALTED)?,
+            route_unproven: gauges(r, &names::ROUTE_UNPROVEN)?,
+            rewinds: counters(r, &names::REWINDS)?,
+            swept: counters(r, &names::SWEPT)?,
             module_info: gauges(r, &names::MODULE_INFO)?,
             writes: counters(r, &names::WRITES)?,
             write_seconds: histograms(r, &names::WRITE_SECONDS, SECONDS)?,
@@ -230,6 +242,8 @@ impl Metrics {
             retries: self.retries.with_label_values(&[sink]),
             write_seconds: self.write_seconds.with_label_values(&[sink]),
             up: self.sink_up.with_label_values(&[sink]),
+            rewinds: self.rewinds.with_label_values(&[sink]),
+            swept: self.swept.with_label_values(&[sink]),
         };
         Arc::clone(sinks.entry(sink.to_owned()).or_insert_with(|| Arc::new(new())))
     }
@@ -278,6 +292,7 @@ impl Metrics {
             transform_restarts: self.transform_restarts.with_label_values(&[route]),
             transform_memory: self.transform_memory.with_label_values(&[route]),
             halted: self.route_halted.with_label_values(&[route]),
+            unproven: self.route_unproven.with_label_values(&[route]),
             passed_over: ["heartbeat", "transaction", "schema_change", "message", "empty_record"]
                 .map(|kind| self.passed_over.with_label_values(&[route, kind])),
             dead_letters: self.dead_letters.clone(),

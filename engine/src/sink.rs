@@ -4,6 +4,7 @@
 //! write only if its fence is greater than the stored one, so a write may be sent any number of times, late, and by two
 //! workers. Nothing is retried here: `lane` does, as `disposition` says.
 
+mod lineage;
 pub mod memory;
 pub mod mongodb;
 pub mod redis;
@@ -94,6 +95,43 @@ pub struct Watermark {
     pub written_at_ms: i64,
 }
 
+impl Watermark {
+    /// Whether it stands for less than `other` does. Offsets of different generations can't be compared: the later one has more.
+    pub fn is_behind(&self, other: &Self) -> bool {
+        (self.generation, self.next_offset) < (other.generation, other.next_offset)
+    }
+}
+
+/// What a watermark may replace. A sink that was emptied, or put back to an earlier state, holds something else than its lane left
+/// there: a new watermark over that would hide the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaces {
+    /// A lane begins: whatever is there, unless it is behind what was read a moment ago.
+    NotBehind(Option<Watermark>),
+    /// A lane goes on: exactly the last one that it stored, or the one of which it was not told whether it was stored.
+    Own(Watermark, Option<Watermark>),
+}
+
+impl Replaces {
+    /// Whether `found` may be replaced by `watermark`. What is there already may be stored again.
+    pub fn permits(&self, found: Option<Watermark>, watermark: Watermark) -> bool {
+        match self {
+            Self::NotBehind(None) => true,
+            Self::NotBehind(Some(read)) => found.is_some_and(|found| !found.is_behind(read)),
+            Self::Own(known, tried) => found.is_some_and(|found| found == *known || Some(found) == *tried || found == watermark),
+        }
+    }
+}
+
+/// What became of a watermark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MarkOutcome {
+    /// The sink has it; in a cluster every shard.
+    Stored,
+    /// The sink has something else than it may replace: this, or nothing.
+    Found(Option<Watermark>),
+}
+
 /// The identity of a topic, with its generation; stored in the control topic and mirrored in every sink.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TopicIdentity {
@@ -121,8 +159,18 @@ pub trait Sink: Send + Sync {
     /// The watermark of a partition for a consumer group; in a cluster the smallest of its shards', `None` if one has none.
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>>;
 
-    /// Stores the watermark; in a cluster on every shard.
-    fn store_watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition, watermark: Watermark) -> BoxFuture<'a, Result<(), Error>>;
+    /// Stores the watermark where it may replace what is there; in a cluster on every shard.
+    fn store_watermark<'a>(
+        &'a self,
+        group: &'a str,
+        source: &'a TopicPartition,
+        replaces: Replaces,
+        watermark: Watermark,
+    ) -> BoxFuture<'a, Result<MarkOutcome, Error>>;
+
+    /// Asks the servers who they are. The number changes when one of them is another process than at the last look, or has taken over
+    /// another one's data since: then it may lack writes that were acknowledged. It never changes back.
+    fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>>;
 
     /// The identity of a topic as this sink has it.
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>>;
@@ -132,6 +180,15 @@ pub trait Sink: Send + Sync {
 
     /// Deletes every document of a target whose fence is below `fence`, as a truncate does, and leaves tombstones with `fence`.
     fn clear<'a>(&'a self, target: &'a crate::config::TargetSettings, fence: Fence, partition: i32) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Deletes every document of a target that was last written in a generation before `generation`, or never by this engine, page by
+    /// page at a bounded rate, and leaves tombstones of the generation before. What `generation` has written stays. Returns how many
+    /// went; after a failure it is simply begun again.
+    fn sweep_generation<'a>(
+        &'a self,
+        target: &'a crate::config::TargetSettings,
+        generation: Generation,
+    ) -> BoxFuture<'a, Result<u64, Error>>;
 
     /// Repeats what must be repeated in the background: MongoDB's sweep of tombstones. Returns when one round is done.
     fn sweep(&self) -> BoxFuture<'_, Result<(), Error>>;

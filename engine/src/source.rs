@@ -8,11 +8,14 @@ pub mod cluster;
 pub(crate) mod group;
 pub mod kafka;
 mod native;
+pub mod outside;
 mod reader;
 pub mod tail;
 
 use std::fmt;
 use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use crate::commit::Commits;
@@ -167,8 +170,12 @@ pub struct BatchLimits {
 
 /// A worker's place in the consumer group: gives partitions and takes them back, by the [`SourceEvent`]s that it sends.
 pub trait Source: Send + Sync {
-    /// The reader of an assigned partition; handed out once an assignment.
-    fn reader(&self, source: &TopicPartition) -> Option<Box<dyn PartitionReader>>;
+    /// What the group has committed of an assigned partition, and what the log holds. `None`: the partition is no longer this worker's.
+    fn look<'a>(&'a self, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<CommittedPartition>, Error>>;
+
+    /// Reads an assigned partition from an offset on; an earlier reader of it ends, and what it had fetched never comes again. `None`: the
+    /// partition is no longer this worker's.
+    fn read(&self, start: StartAt) -> BoxFuture<'_, Result<Option<Box<dyn PartitionReader>>, Error>>;
 
     /// Commits to the group.
     fn commits(&self) -> Arc<dyn Commits>;
@@ -183,7 +190,7 @@ pub trait Source: Send + Sync {
 /// Reads one assigned partition.
 pub trait PartitionReader: Send {
     /// Waits for the next records. Cancel safe: a dropped future loses no record. `None`: the partition was revoked, or the reader is closed.
-    fn next_batch(&mut self, limits: BatchLimits) -> futures_util::future::BoxFuture<'_, Result<Option<RecordBatch>, Error>>;
+    fn next_batch(&mut self, limits: BatchLimits) -> BoxFuture<'_, Result<Option<RecordBatch>, Error>>;
 }
 
 /// Why a partition can't be read.

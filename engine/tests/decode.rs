@@ -138,7 +138,11 @@ fn render(batch: &ChangeBatch) -> String {
         let schema = &batch.schemas[e.schema as usize];
         let key: Vec<&str> = schema.primary_key.iter().map(|&c| &*schema.columns[c as usize].name).collect();
         let mut line = format!("{:?} {}({}) schema {} at {}", e.op, schema.table, key.join(","), schema.id, e.changed_at_us);
-        for (flag, name) in [(e.snapshot, "snapshot"), (e.null_value, "null value"), (e.follows_own_delete, "follows own delete")] {
+        for (flag, name) in [
+            (e.snapshot != streamsync::change::Snapshot::No, "snapshot"),
+            (e.null_value, "null value"),
+            (e.follows_own_delete, "follows own delete"),
+        ] {
             if flag {
                 write!(line, ", {name}").unwrap();
             }

@@ -13,9 +13,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use streamsync::change::Tag;
 use streamsync::config::*;
 use streamsync::dead_letter::{DeadLetter, DeadLetters, KafkaDeadLetters, OMITTED_HEADER};
-use streamsync::identity::{Identities, KafkaIdentities};
+use streamsync::identity::{Entry, FirstSeen, Identities, KafkaIdentities, Seen};
 use streamsync::sink::TopicIdentity;
 use streamsync::source::cluster::{CleanupPolicy, Cluster, UNKNOWN_ID};
+use streamsync::source::outside::Outside;
 use streamsync::source::{
     BatchLimits, CommittedPartition, KafkaSource, PartitionReader, RecordBatch, Source as _, SourceEvent, StartAt, TopicPartition,
 };
@@ -106,6 +107,7 @@ impl Kafka {
             batch: BatchSettings { max_records: 100, max_bytes: 1 << 20, linger: LIMITS.linger, prepared_ahead: 1 },
             retry: RetrySettings { initial: Duration::from_millis(10), max: Duration::from_secs(1), jitter_seed: None },
             drain_timeout: Duration::from_secs(5),
+            loss_check_interval: Duration::from_secs(5),
             http: HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), stalled_after: Duration::from_secs(60) },
             dead_letters: DeadLetterSettings { topic: format!("{}.dead", self.topic), max_per_minute: 10, max_bytes: 1000 },
             transforms: TransformHostSettings { cache_dir: None, max_instances: 1 },
@@ -145,12 +147,19 @@ impl Member {
         }
     }
 
-    /// Answers an assignment: each partition at its commit, else its beginning.
+    /// The partitions of the next assignment, and what is known of them.
     async fn assigned(&mut self) -> Vec<CommittedPartition> {
-        let Some(SourceEvent::Assigned { partitions, reply }) = self.next().await else { panic!("no assignment") };
-        let start = |p: &CommittedPartition| StartAt { source: p.source.clone(), offset: p.committed.unwrap_or(p.low) };
-        reply.send(Some(partitions.iter().map(start).collect()));
-        partitions
+        let Some(SourceEvent::Assigned { mut partitions }) = self.next().await else { panic!("no assignment") };
+        partitions.sort();
+        let mut known = Vec::new();
+        for source in &partitions {
+            known.push(self.source.look(source).await.expect("an answer").expect("this worker's"));
+        }
+        known
+    }
+
+    async fn read(&self, source: TopicPartition, offset: i64) -> Box<dyn PartitionReader> {
+        self.source.read(StartAt { source, offset }).await.expect("an answer").expect("this worker's")
     }
 
     async fn leave(mut self) {
@@ -183,26 +192,26 @@ async fn a_restarted_worker_resumes_at_its_commit() {
     let settings = kafka.settings();
 
     let mut member = Member::join(&settings);
-    let mut partitions = member.assigned().await;
-    partitions.sort_by_key(|p| p.source.partition);
+    let partitions = member.assigned().await;
     let known: Vec<_> = partitions.iter().map(|p| (p.source.partition, p.committed, p.low, p.high)).collect();
     assert_eq!(known, [(0, None, 0, 250), (1, None, 0, 10)]);
-    let mut first = member.source.reader(&kafka.source(0)).unwrap();
-    assert!(member.source.reader(&kafka.source(0)).is_none(), "one reader an assignment");
-    let mut second = member.source.reader(&kafka.source(1)).unwrap();
+    let mut first = member.read(kafka.source(0), 0).await;
+    let mut second = member.read(kafka.source(1), 0).await;
     assert_eq!(read(&mut first, 250).await, (0..250).collect::<Vec<_>>());
     assert_eq!(read(&mut second, 10).await, (0..10).collect::<Vec<_>>());
     member.source.commits().commit(&kafka.source(0), 200).await.unwrap();
     assert!(member.source.last_poll_age() < Duration::from_secs(5));
-    let commits = member.source.commits();
+    let (commits, source) = (member.source.commits(), Arc::clone(&member.source));
     member.leave().await;
+    assert!(source.look(&kafka.source(0)).await.unwrap().is_none());
+    assert!(source.read(StartAt { source: kafka.source(0), offset: 0 }).await.unwrap().is_none());
     assert!(first.next_batch(LIMITS).await.unwrap().is_none(), "the reader has ended");
     assert!(matches!(commits.commit(&kafka.source(0), 220).await, Err(streamsync::commit::Error::Lost { .. })));
 
     let mut member = Member::join(&settings);
     let partitions = member.assigned().await;
     assert_eq!(partitions.iter().find(|p| p.source.partition == 0).unwrap().committed, Some(200));
-    let mut first = member.source.reader(&kafka.source(0)).unwrap();
+    let mut first = member.read(kafka.source(0), 200).await;
     assert_eq!(read(&mut first, 50).await, (200..250).collect::<Vec<_>>());
     // An idle partition wakes up by itself.
     kafka.produce(0, 250..251).await;
@@ -216,7 +225,7 @@ async fn a_batch_keeps_its_limits_and_a_dropped_wait_loses_nothing() {
     kafka.produce(0, 0..30).await;
     let mut member = Member::join(&kafka.settings());
     member.assigned().await;
-    let mut reader = member.source.reader(&kafka.source(0)).unwrap();
+    let mut reader = member.read(kafka.source(0), 0).await;
     let limits = BatchLimits { max_records: 7, max_bytes: 12, linger: Duration::from_millis(200) };
     let mut offsets = Vec::new();
     while offsets.len() < 30 {
@@ -231,16 +240,71 @@ async fn a_batch_keeps_its_limits_and_a_dropped_wait_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_without_answer_is_not_read() {
+async fn a_partition_is_read_when_it_is_asked_for_and_holds_up_no_other() {
     let kafka = kafka();
     kafka.produce(0, 0..3).await;
     kafka.produce(1, 0..3).await;
     let mut member = Member::join(&kafka.settings());
-    let Some(SourceEvent::Assigned { reply, .. }) = member.next().await else { panic!("no assignment") };
-    let mut halted = member.source.reader(&kafka.source(0)).unwrap();
-    reply.send(Some(vec![StartAt { source: kafka.source(1), offset: 1 }]));
-    assert!(halted.next_batch(LIMITS).await.unwrap().is_none());
-    assert_eq!(read(&mut member.source.reader(&kafka.source(1)).unwrap(), 2).await, [1, 2]);
+    member.assigned().await;
+    let mut second = member.read(kafka.source(1), 1).await;
+    assert_eq!(read(&mut second, 2).await, [1, 2]);
+    // The other one waited for a store, which is back.
+    let mut first = member.read(kafka.source(0), 2).await;
+    assert_eq!(read(&mut first, 1).await, [2]);
+    member.leave().await;
+}
+
+/// A sink lost data: the partition goes back, also to what was fetched and not read, and to what lies before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_read_anew_begins_exactly_there() {
+    let kafka = kafka();
+    kafka.produce(0, 0..2_000).await;
+    kafka.produce(1, 0..10).await;
+    let mut member = Member::join(&kafka.settings());
+    member.assigned().await;
+    let mut other = member.read(kafka.source(1), 0).await;
+    let mut earlier = member.read(kafka.source(0), 0).await;
+    for from in [0, 1_500, 700, 1_800, 0, 3, 1_999] {
+        // Read on a little, so that more is fetched than was read.
+        read(&mut earlier, 50).await;
+        let mut anew = member.read(kafka.source(0), from).await;
+        assert!(earlier.next_batch(LIMITS).await.unwrap().is_none(), "the earlier reader has ended");
+        let expected: Vec<i64> = (from..2_000).take(100).collect();
+        assert_eq!(read(&mut anew, expected.len()).await[..expected.len()], expected);
+        earlier = anew;
+    }
+    assert_eq!(read(&mut other, 10).await, (0..10).collect::<Vec<_>>());
+    member.source.commits().commit(&kafka.source(0), 5).await.unwrap();
+    member.leave().await;
+}
+
+/// What an operator's commands ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_group_is_seen_from_outside() {
+    let kafka = kafka();
+    kafka.produce(0, 0..20).await;
+    let (settings, topic) = (kafka.settings(), kafka.topic.clone());
+    let set = settings.clone();
+    let before = tokio::task::spawn_blocking(move || {
+        let outside = Outside::new(&set).unwrap();
+        assert!(outside.commit(&topic, &[7, 0]).unwrap());
+        let partitions = outside.partitions(&topic, 2).unwrap();
+        let ends: Vec<i64> = partitions.iter().map(|partition| outside.end_of_records(partition).unwrap()).collect();
+        (partitions, ends)
+    });
+    let (partitions, ends) = before.await.unwrap();
+    let known: Vec<_> = partitions.iter().map(|p| (p.source.partition, p.committed, p.low, p.high)).collect();
+    assert_eq!((known, ends), (vec![(0, Some(7), 0, 20), (1, Some(0), 0, 0)], vec![20, 0]));
+    let mut member = Member::join(&settings);
+    let seen_inside = member.assigned().await;
+    assert_eq!(seen_inside.first().and_then(|p| p.committed), Some(7));
+    // The mock cluster does not describe groups; a broker names the member.
+    if kafka.mock.is_none() {
+        let topic = kafka.topic.clone();
+        let members = tokio::task::spawn_blocking(move || Outside::new(&settings).unwrap().members().unwrap()).await.unwrap();
+        assert_eq!(members.len(), 1, "{members:?}");
+        assert!(members[0].reads(&topic) && !members[0].reads("another"), "{members:?}");
+    }
     member.leave().await;
 }
 
@@ -249,9 +313,8 @@ async fn an_offset_outside_of_the_log_is_told_and_never_reset() {
     let kafka = kafka();
     kafka.produce(0, 0..3).await;
     let mut member = Member::join(&kafka.settings());
-    let Some(SourceEvent::Assigned { reply, .. }) = member.next().await else { panic!("no assignment") };
-    let mut reader = member.source.reader(&kafka.source(0)).unwrap();
-    reply.send(Some(vec![StartAt { source: kafka.source(0), offset: 1000 }]));
+    member.assigned().await;
+    let mut reader = member.read(kafka.source(0), 1000).await;
     let error = tokio::time::timeout(PATIENCE, reader.next_batch(LIMITS)).await.unwrap().unwrap_err();
     assert!(matches!(error, streamsync::source::Error::OffsetLost { .. }), "{error}");
     member.leave().await;
@@ -266,10 +329,14 @@ async fn the_last_identity_of_a_topic_counts() {
     assert!(identities.load(&topics).await.unwrap().is_empty());
     for generation in 1..4 {
         let identity = TopicIdentity { cluster_id: "c".into(), topic_id: "t".into(), partitions: 2, generation };
-        identities.store(&kafka.topic, &identity).await.unwrap();
+        identities.store(&kafka.topic, &Entry::Identity(identity)).await.unwrap();
     }
+    let first = FirstSeen { generation: 3, offset: 9 };
+    identities.store(&kafka.topic, &Entry::Seen(1, Seen::Change, first)).await.unwrap();
     let found = identities.load(&topics).await.unwrap();
-    assert_eq!((found.len(), found[&kafka.topic].generation), (1, 3));
+    let record = &found[&kafka.topic];
+    assert_eq!((found.len(), record.identity.as_ref().map(|identity| identity.generation)), (1, Some(3)));
+    assert_eq!(record.seen[&1][&Seen::Change], first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

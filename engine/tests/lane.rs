@@ -13,8 +13,9 @@ use streamsync::lane::{End, Order};
 use streamsync::sink::{self, Watermark};
 
 use streamsync::fence::Generation;
+use streamsync::identity::{Identities as _, Seen};
 use streamsync::sink::Sink as _;
-use world::Row::{Broken, Delete, Incomplete, Put, Truncate};
+use world::Row::{Broken, Delete, Incomplete, Put, Read, Truncate};
 use world::{POISON, World, locked};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,7 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn halted(end: End) -> String {
     match end {
         End::Halted(message) => message,
-        End::Stopped => panic!("the lane should have halted"),
+        other @ (End::Stopped | End::Behind { .. } | End::OffsetLost(_)) => panic!("the lane should have halted, and ended with {other:?}"),
     }
 }
 
@@ -312,4 +313,86 @@ async fn a_halt_still_commits_what_was_settled_before() {
     let watermark = world.one.store.watermark("streamsync", &world.source).await.expect("in memory");
     assert!(matches!(watermark, Some(Watermark { next_offset: 5, .. })), "{watermark:?}");
     assert!(locked(&world.one.attempts).iter().flatten().all(|offset| *offset < 5));
+}
+
+fn behind(end: End) -> (usize, String) {
+    match end {
+        End::Behind { sink, what } => (sink, what),
+        other @ (End::Stopped | End::OffsetLost(_) | End::Halted(_)) => panic!("no sink was found behind: the lane ended with {other:?}"),
+    }
+}
+
+/// Each of these loses what was acknowledged after the last watermark, or more.
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_lost_data_ends_the_lane_before_a_watermark_or_a_commit_hides_it() {
+    type Loss = fn(&World);
+    let losses: [(&str, Loss); 3] = [
+        ("is gone", |world| world.two.store.flush()),
+        ("another one took its place", |world| world.two.lineage.store(1, Ordering::SeqCst)),
+        ("went back from 1 to 0", |world| {
+            let (generation, source) = (Generation::FIRST, &world.source);
+            let earlier = Watermark { generation, next_offset: 0, written_at_ms: 0 };
+            let stored = world.two.store.store_watermark("streamsync", source, sink::Replaces::NotBehind(None), earlier);
+            futures_util::FutureExt::now_or_never(stored).expect("in memory").expect("stored");
+        }),
+    ];
+    for (expected, lose) in losses {
+        for idle in [false, true] {
+            let mut world = World::new();
+            world.read(&[Put(1)]).await;
+            world.until("committed", |w| w.last_commit() == Some(1)).await;
+            lose(&world);
+            if !idle {
+                world.read(&[Put(2)]).await;
+            }
+            let lost_at = tokio::time::Instant::now();
+            let (sink, what) = behind(world.end().await);
+            assert!(sink == 1 && what.contains(expected), "{expected}, idle {idle}: {what}");
+            assert!(lost_at.elapsed() <= 6 * SECOND, "{:?}", lost_at.elapsed());
+            assert_eq!(world.committed(), [1], "{expected}, idle {idle}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_waits_for_a_sink_ends_as_soon_as_the_other_one_is_found_behind() {
+    let mut world = World::new();
+    let away = std::sync::Arc::clone(&world.one);
+    world.one.fail(move |_| Some(away.away()));
+    world.read(&[Put(1)]).await;
+    world.until("attempts", |w| w.one.attempts().len() > 3).await;
+    world.two.store.flush();
+    let (sink, _) = behind(world.end().await);
+    assert_eq!((sink, world.last_commit(), world.metrics.prepared_batches.get()), (1, None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watermark_of_which_nobody_knows_whether_it_was_stored_is_no_loss() {
+    let mut world = World::new();
+    world.two.answers_lost.store(2, Ordering::SeqCst);
+    for id in 1..=4 {
+        world.read(&[Put(id)]).await;
+        world.until("committed", |w| w.last_commit() == Some(id)).await;
+    }
+    world.pass(20 * SECOND).await;
+    let watermark = world.two.store.watermark("streamsync", &world.source).await.expect("in memory").expect("stored");
+    assert_eq!(watermark.next_offset, 4);
+    assert_eq!(world.finish().await, End::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_snapshot_is_noted_before_it_is_committed() {
+    let mut world = World::new();
+    world.read(&[Read(1), Read(2), Put(3), Delete(2)]).await;
+    world.until("committed", |w| w.last_commit() == Some(4)).await;
+    assert_eq!(world.metrics.route("rows").unproven.get(), 0);
+    world.read(&[Read(1), Read(3)]).await;
+    world.until("committed", |w| w.last_commit() == Some(6)).await;
+    assert_eq!(world.metrics.route("rows").unproven.get(), 1);
+    assert_eq!(world.health.unproven_routes(), ["rows"]);
+    let record = world.identities.load(&["shop.t".to_owned()]).await.expect("in memory").remove("shop.t").expect("noted");
+    let seen: Vec<_> = record.seen[&0].iter().map(|(seen, first)| (*seen, first.offset)).collect();
+    assert_eq!(seen, [(Seen::Snapshot, 0), (Seen::Change, 2), (Seen::SecondSnapshot, 4)]);
+    assert!(record.unproven().expect("unproven").contains("from offset 4 on"));
+    assert_eq!(world.finish().await, End::Stopped);
 }

@@ -114,6 +114,14 @@ impl Case {
     /// # Errors
     /// Kafka Connect refuses, or the task fails.
     pub async fn connect(&self) -> Result<()> {
+        self.connect_as(self.name).await
+    }
+
+    /// The same under another name: without offsets, so that it begins with a snapshot.
+    ///
+    /// # Errors
+    /// As [`Case::connect`].
+    pub async fn connect_as(&self, connector: &str) -> Result<()> {
         let file = repository().join("deploy/connect/ecommerce.json");
         let mut config: serde_json::Map<String, Value> = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
         let tables: Vec<String> = self.tables.iter().map(|table| format!("{}.{}", self.name, table.name)).collect();
@@ -124,12 +132,12 @@ impl Case {
             ("database.include.list", self.name.to_owned()),
             ("table.include.list", tables.join(",")),
             ("schema.history.internal.kafka.bootstrap.servers", self.stack.kafka_inside()),
-            ("schema.history.internal.kafka.topic", format!("schema-history.{}", self.name)),
+            ("schema.history.internal.kafka.topic", format!("schema-history.{connector}")),
         ];
         for (key, value) in own {
             ensure!(config.insert(key.to_owned(), json!(value)).is_some(), "{} has no {key}", file.display());
         }
-        let url = format!("{}/connectors/{}", self.stack.connect, self.name);
+        let url = self.connector(connector);
         let client = reqwest::Client::new();
         until("the connector is taken", async || {
             // 409 while the worker's group settles another connector.
@@ -143,6 +151,32 @@ impl Case {
             Ok(())
         })
         .await
+    }
+
+    /// Removes a connector; Kafka Connect keeps its offsets.
+    ///
+    /// # Errors
+    /// Kafka Connect refuses.
+    pub async fn disconnect(&self, connector: &str) -> Result<()> {
+        let client = reqwest::Client::new();
+        until("the connector is removed", async || {
+            client.delete(self.connector(connector)).send().await?.error_for_status()?;
+            Ok(())
+        })
+        .await
+    }
+
+    fn connector(&self, connector: &str) -> String {
+        format!("{}/connectors/{connector}", self.stack.connect)
+    }
+
+    /// Runs another command of the program with the case's configuration: whether it succeeded, and what it said.
+    ///
+    /// # Errors
+    /// The program does not start.
+    pub async fn attempt(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        let config = self.dir.join("streamsync.toml");
+        crate::worker::attempt(&config, arguments).await
     }
 
     /// Starts a worker with the case's configuration.

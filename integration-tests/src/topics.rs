@@ -47,6 +47,25 @@ impl Topics {
         Ok(())
     }
 
+    /// Deletes a topic and waits until it is gone.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn delete(&self, topic: &str) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        for result in admin.delete_topics(&[topic], &AdminOptions::new().operation_timeout(Some(CALL_LIMIT))).await? {
+            if let Err((topic, code)) = result {
+                bail!("topic {topic} could not be deleted: {code}");
+            }
+        }
+        crate::deadline::until("the topic is gone", async || {
+            let metadata = admin.inner().fetch_metadata(None, CALL_LIMIT)?;
+            anyhow::ensure!(metadata.topics().iter().all(|found| found.name() != topic), "topic {topic} is still there");
+            Ok(())
+        })
+        .await
+    }
+
     /// Writes one record and returns its partition and offset.
     ///
     /// # Errors

@@ -73,6 +73,20 @@ impl Worker {
         Ok(())
     }
 
+    /// The same where a route has halted: the worker says so by its exit status.
+    ///
+    /// # Errors
+    /// It does not stop in time, or with success.
+    pub async fn stop_halted(mut self) -> Result<()> {
+        self.assert_alive()?;
+        let id = self.child.id().context("it stopped before")?;
+        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
+        anyhow::ensure!(sent.success(), "SIGTERM could not be sent");
+        let status = tokio::time::timeout(crate::deadline::PATIENCE, self.child.wait()).await.context("the worker does not stop")??;
+        anyhow::ensure!(status.code() == Some(1), "a worker with a halted route stopped with {status}\n{}", self.log_end());
+        Ok(())
+    }
+
     /// Fails where the process has stopped.
     ///
     /// # Errors
@@ -104,6 +118,22 @@ impl Worker {
     fn log_end(&self) -> String {
         log_end(&self.log)
     }
+}
+
+/// Runs one command of the program to its end: whether it succeeded, and what it said.
+///
+/// # Errors
+/// It does not start, or does not end in time.
+pub async fn attempt(config: &Path, arguments: &[&str]) -> Result<(bool, String)> {
+    let program = std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(crate::deadline::PATIENCE, command.output()).await.context("the command does not end")??;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), said))
 }
 
 /// The last lines of a worker's log.

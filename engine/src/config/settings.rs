@@ -19,6 +19,8 @@ pub struct Settings {
     pub retry: RetrySettings,
     /// How long a stop or a revoked partition may take to settle its last batch.
     pub drain_timeout: Duration,
+    /// How often an idle partition looks whether its sinks are as it left them. A busy one does with each commit.
+    pub loss_check_interval: Duration,
     /// Metrics, health, status.
     pub http: HttpSettings,
     /// Where failed records go.

@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use super::row::{RowSeed, Shape};
 use super::{Error, FaultSlot};
-use crate::change::{Cells, PassedOver};
+use crate::change::{Cells, PassedOver, Snapshot};
 
 /// What an envelope says, its rows aside.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Envelope<'de> {
 pub(super) struct Source<'de> {
     pub(super) database: Cow<'de, str>,
     pub(super) table: Cow<'de, str>,
-    pub(super) snapshot: bool,
+    pub(super) snapshot: Snapshot,
     pub(super) changed_at_us: Option<i64>,
 }
 
@@ -261,9 +261,14 @@ impl<'de> Visitor<'de> for SourceSeed<'_, 'de> {
                 }
                 SourceMember::Snapshot => {
                     self.0.snapshot = match map.next_value_seed(ScalarSeed)? {
-                        Scalar::Boolean(snapshot) => snapshot,
-                        Scalar::Text(text) => text != "false",
-                        Scalar::Null | Scalar::Integer(_) | Scalar::Other => false,
+                        Scalar::Boolean(true) => Snapshot::GoesOn,
+                        Scalar::Text(text) => match &*text {
+                            "false" => Snapshot::No,
+                            "incremental" => Snapshot::Incremental,
+                            "first" | "first_in_data_collection" => Snapshot::Begins,
+                            _ => Snapshot::GoesOn,
+                        },
+                        Scalar::Boolean(false) | Scalar::Null | Scalar::Integer(_) | Scalar::Other => Snapshot::No,
                     };
                     continue;
                 }

@@ -1,100 +1,226 @@
-//! Where a partition starts: asks everyone who knows something of it, lets [`identity::resolve`] decide, and records what it decided.
+//! Where a partition starts: asks everyone who knows something of it, lets [`identity::resolve`] decide, records what it decided, and takes
+//! over the sinks' watermarks. It waits as long as it takes for whoever is away: no other partition waits with it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::time::Instant;
+use tokio::sync::OnceCell;
 
-use crate::config::OnTruncate;
+use crate::config::{OnTruncate, RouteSettings};
 use crate::disposition::{self, Disposition};
-use crate::identity::{self, Identities, Known, Start};
-use crate::lane::{Backoff, Shared};
-use crate::sink::{self, TopicIdentity, Watermark};
-use crate::source::CommittedPartition;
+use crate::identity::{self, Entry, History, Known, Rebuild, Start, TopicRecord};
+use crate::lane::{Backoff, Behind, Mark, Shared};
+use crate::sink::{self, Sink, TopicIdentity, Watermark};
 use crate::source::cluster::{TopicFacts, Topics};
-
-/// How long a partition waits for a store or a broker that is away before the group gets it back.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Why a partition does not start.
-pub(super) enum Held {
-    /// Only an operator can go on: the text names the place and the remedy.
-    Halted(String),
-    /// A store or a broker is away for longer than the group should wait: nobody's fault but the moment's.
-    Away(String),
-}
-
-impl Held {
-    fn by(disposition: Disposition, error: &impl std::fmt::Display) -> Self {
-        match disposition {
-            Disposition::Retry => Self::Away(error.to_string()),
-            Disposition::DeadLetter | Disposition::Halt => Self::Halted(error.to_string()),
-        }
-    }
-}
+use crate::source::{CommittedPartition, PartitionReader, Source, StartAt, TopicPartition};
 
 /// Decides where partitions start.
 pub(super) struct Starts {
     shared: Arc<Shared>,
-    identities: Arc<dyn Identities>,
+    source: Arc<dyn Source>,
     topic_facts: Arc<dyn Topics>,
-    /// What was found of topics so far in this process.
-    topics: HashMap<String, Topic>,
 }
 
-/// A topic as Kafka has it, and every identity of it that is stored anywhere.
+/// What was asked for partitions that came together: the control topic once, and each topic once.
+#[derive(Default)]
+pub(super) struct Asked {
+    records: OnceCell<HashMap<String, TopicRecord>>,
+    topics: Mutex<HashMap<String, Arc<Topic>>>,
+}
+
+/// A topic as Kafka has it, and what is stored of it anywhere.
+#[derive(Default)]
 struct Topic {
+    found: OnceCell<Found>,
+    /// Set when the sinks were found fit after a loss.
+    checked: OnceCell<()>,
+    /// Set when the identity is stored wherever it was not.
+    stored: OnceCell<()>,
+    /// Set when a rebuild goes on.
+    reopened: OnceCell<()>,
+}
+
+struct Found {
     facts: TopicFacts,
-    stored: Vec<TopicIdentity>,
+    record: TopicRecord,
+    /// The control topic's and the sinks'.
+    identities: Vec<TopicIdentity>,
+}
+
+/// A partition that is being read.
+pub(super) struct Ready {
+    pub(super) start: Start,
+    pub(super) reader: Box<dyn PartitionReader>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) history: History,
 }
 
 impl Starts {
-    pub(super) fn new(shared: Arc<Shared>, identities: Arc<dyn Identities>, topic_facts: Arc<dyn Topics>) -> Self {
-        Self { shared, identities, topic_facts, topics: HashMap::new() }
+    pub(super) fn new(shared: Arc<Shared>, source: Arc<dyn Source>, topic_facts: Arc<dyn Topics>) -> Self {
+        Self { shared, source, topic_facts }
     }
 
-    /// Asks everyone, for a bounded time.
-    pub(super) async fn resolve(&mut self, partition: &CommittedPartition) -> Result<Start, Held> {
-        let deadline = Instant::now() + PATIENCE.min(self.shared.settings.kafka.max_poll_interval / 4);
-        let name = partition.source.topic.to_string();
-        let route = self.shared.settings.routes.iter().find(|r| r.topic == name).map(Arc::clone);
-        let sinks = route.as_ref().map(|r| r.sinks()).unwrap_or_default();
-        let mut topic = match self.topics.remove(&name) {
-            Some(topic) => topic,
-            None => self.topic(&name, &sinks, deadline).await?,
-        };
-        if let Some(route) = &route
-            && route.on_truncate == OnTruncate::Clear
-            && topic.facts.partitions != 1
-        {
-            let partitions = topic.facts.partitions;
-            return Err(Held::Halted(format!(
-                "on_truncate = \"clear\" needs a topic of one partition, {name} has {partitions}: set on_truncate = \"halt\" on the route"
-            )));
+    /// Begins to read a partition. `again`: a sink had lost data, and must first be found fit. `None`: the partition has gone meanwhile; the
+    /// error is what only an operator can mend.
+    pub(super) async fn start(&self, source: &TopicPartition, asked: &Asked, again: bool) -> Result<Option<Ready>, String> {
+        let route = self.shared.settings.routes.iter().find(|r| *r.topic == *source.topic).map(Arc::clone);
+        let sinks = self.sinks(route.as_deref());
+        let mut backoff = Backoff::new(&self.shared.settings.retry);
+        loop {
+            // A worker that was stopped for long may hold partitions that are another's by now: it hears of that with the next poll.
+            self.shared.await_poll(source).await;
+            let looked = self.patiently("Kafka", disposition::of_source, || self.source.look(source)).await?;
+            let Some(partition) = looked else { return Ok(None) };
+            let topic = asked.topic(&source.topic);
+            if again {
+                topic.checked.get_or_try_init(|| self.check(&sinks)).await?;
+            }
+            let found = topic.found.get_or_try_init(|| self.find(&source.topic, &sinks, asked)).await?;
+            check_truncate(route.as_deref(), &found.facts)?;
+            let begun = self.begin(&partition, route.as_deref(), &sinks, &topic, found).await?;
+            let (start, marks) = match begun {
+                Ok(begun) => begun,
+                Err(Behind(what)) => {
+                    tracing::warn!(topic = %source.topic, partition = source.partition, what, "a sink changed while the partition started; trying again");
+                    backoff.wait().await;
+                    continue;
+                }
+            };
+            let at = StartAt { source: source.clone(), offset: start.offset };
+            let read = self.patiently("Kafka", disposition::of_source, || self.source.read(at.clone())).await?;
+            let Some(reader) = read else { return Ok(None) };
+            self.tell(&partition, route.as_deref(), &start, found);
+            let seen = found.record.seen.get(&source.partition).cloned().unwrap_or_default();
+            let history = History::of(start.generation, &seen);
+            return Ok(Some(Ready { start, reader, marks, history }));
         }
-        let watermarks = self.watermarks(partition, &sinks, deadline).await?;
+    }
+
+    fn sinks(&self, route: Option<&RouteSettings>) -> Vec<(usize, &dyn Sink)> {
+        let indexes = route.map(RouteSettings::sinks).unwrap_or_default();
+        indexes.into_iter().filter_map(|index| Some((index, self.shared.sinks.get(index)?.as_ref()))).collect()
+    }
+
+    /// Where the partition starts, once every sink holds its watermark there.
+    async fn begin(
+        &self,
+        partition: &CommittedPartition,
+        route: Option<&RouteSettings>,
+        sinks: &[(usize, &dyn Sink)],
+        topic: &Topic,
+        found: &Found,
+    ) -> Result<Result<(Start, Vec<Mark>), Behind>, String> {
+        let settings = &self.shared.settings;
+        let (source, group) = (&partition.source, &settings.kafka.group);
+        let (mut lineages, mut watermarks) = (Vec::new(), Vec::new());
+        for (_, sink) in sinks {
+            // In this order: a server that changes in between is noticed by the lane.
+            lineages.push(self.ask_sink(*sink, || sink.lineage()).await?);
+            let watermark = self.ask_sink(*sink, || sink.watermark(group, source)).await?;
+            watermarks.push((sink.name().to_owned(), watermark));
+        }
+        let latest = found.identities.iter().map(|identity| identity.generation).max().unwrap_or(1);
         let known = Known {
             partition,
-            stored: &topic.stored,
-            current: &topic.facts,
+            stored: &found.identities,
+            current: &found.facts,
             watermarks: &watermarks,
-            accept_truncated_log: self.shared.settings.kafka.accept_truncated_log,
+            accept_truncated_log: settings.kafka.accept_truncated_log,
             now_ms: self.shared.machine.now_ms(),
-            group: &self.shared.settings.kafka.group,
-            control_topic: &self.shared.settings.kafka.control_topic,
+            begins_at: found.record.begins_at(latest, source.partition),
+            group,
+            route: route.map_or(&*source.topic, |route| &route.name),
         };
-        let start = identity::resolve(&known).map_err(|halt| Held::Halted(halt.to_string()))?;
-        if topic.stored.len() != sinks.len() + 1 || topic.stored.iter().any(|stored| *stored != start.identity) {
-            self.store_identity(&name, &sinks, &start.identity, deadline).await?;
-            topic.stored = vec![start.identity.clone(); sinks.len() + 1];
+        let start = identity::resolve(&known).map_err(|halt| halt.to_string())?;
+        topic.stored.get_or_try_init(|| self.store_identity(&source.topic, sinks, found, &start)).await?;
+        let put_back = watermarks.iter().any(|(_, watermark)| watermark.is_some_and(|w| w.generation < start.generation));
+        let done = |rebuild: &&Rebuild| rebuild.generation == start.generation.number() && rebuild.swept_at_ms.is_some();
+        if let Some(rebuild) = found.record.rebuild.as_ref().filter(done).filter(|_| put_back) {
+            topic.reopened.get_or_try_init(|| self.reopen_rebuild(&source.topic, rebuild)).await?;
         }
-        self.topics.insert(name, topic);
+        let position = Watermark { generation: start.generation, next_offset: start.offset, written_at_ms: self.shared.machine.now_ms() };
+        let mut marks = Vec::with_capacity(sinks.len());
+        for ((sink, lineage), (_, read)) in sinks.iter().zip(lineages).zip(&watermarks) {
+            let taken = self.ask_sink(sink.1, || Mark::take_over(*sink, group, source, lineage, *read, position)).await?;
+            match taken {
+                Ok(mark) => marks.push(mark),
+                Err(behind) => return Ok(Err(behind)),
+            }
+        }
         if start.record_beginning {
             // Committed at once, so that this partition is never taken for a new one again.
-            if let Err(error) = self.shared.commits.commit(&partition.source, start.offset).await {
+            if let Err(error) = self.shared.commits.commit(source, start.offset).await {
                 tracing::warn!(error = %error, "the beginning was not committed; the first settled batch commits");
             }
+        }
+        Ok(Ok((start, marks)))
+    }
+
+    async fn check(&self, sinks: &[(usize, &dyn Sink)]) -> Result<(), String> {
+        for (_, sink) in sinks {
+            self.ask_sink(*sink, || sink.check()).await?;
+        }
+        Ok(())
+    }
+
+    async fn find(&self, name: &str, sinks: &[(usize, &dyn Sink)], asked: &Asked) -> Result<Found, String> {
+        let facts = self.facts(name).await?;
+        let records = asked.records.get_or_try_init(|| self.records()).await?;
+        let record = records.get(name).cloned().unwrap_or_default();
+        let mut identities: Vec<TopicIdentity> = record.identity.iter().cloned().collect();
+        for (_, sink) in sinks {
+            identities.extend(self.ask_sink(*sink, || sink.identity(name)).await?);
+        }
+        Ok(Found { facts, record, identities })
+    }
+
+    /// Of all topics that this worker may ever be given: the control topic is read from its beginning, and that once.
+    async fn records(&self) -> Result<HashMap<String, TopicRecord>, String> {
+        let settings = &self.shared.settings;
+        let topics: Vec<String> =
+            settings.routes.iter().map(|route| route.topic.clone()).chain(settings.passed_over_topics.iter().cloned()).collect();
+        self.patiently("the control topic", disposition::of_identity, || self.shared.identities.load(&topics)).await
+    }
+
+    async fn facts(&self, name: &str) -> Result<TopicFacts, String> {
+        let asked = self.patiently("Kafka", disposition::of_source, || async {
+            let (facts, topic) = (Arc::clone(&self.topic_facts), name.to_owned());
+            self.shared.machine.away(move || facts.facts(&topic)).await.transpose()
+        });
+        asked.await?.ok_or_else(|| format!("asking Kafka for topic {name} failed by a defect in the engine"))
+    }
+
+    /// Stored in the control topic and mirrored in each sink, wherever it is not, before anything of the generation is written.
+    async fn store_identity(&self, name: &str, sinks: &[(usize, &dyn Sink)], found: &Found, start: &Start) -> Result<(), String> {
+        let identity = &start.identity;
+        if found.identities.len() == sinks.len() + 1 && found.identities.iter().all(|stored| stored == identity) {
+            return Ok(());
+        }
+        let entry = Entry::Identity(identity.clone());
+        self.patiently("the control topic", disposition::of_identity, || self.shared.identities.store(name, &entry)).await?;
+        for (_, sink) in sinks {
+            self.ask_sink(*sink, || sink.store_identity(name, identity)).await?;
+        }
+        Ok(())
+    }
+
+    /// A sink that comes back with a watermark of an earlier generation was put back to before the rebuild: what the rebuild removed is
+    /// there again.
+    async fn reopen_rebuild(&self, name: &str, rebuild: &Rebuild) -> Result<(), String> {
+        tracing::warn!(topic = name, "a sink was put back to before the last rebuild, which therefore goes on");
+        let entry = Entry::Rebuild(Rebuild { swept_at_ms: None, ..rebuild.clone() });
+        self.patiently("the control topic", disposition::of_identity, || self.shared.identities.store(name, &entry)).await?;
+        if let Some(route) = self.shared.settings.routes.iter().find(|route| route.topic == name) {
+            self.shared.unproven(&route.name, Some("a sink was put back to before the last rebuild".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, partition: &CommittedPartition, route: Option<&RouteSettings>, start: &Start, found: &Found) {
+        if let Some(route) = route
+            && let Some(why) = found.record.unproven()
+        {
+            self.shared.unproven(&route.name, Some(why));
         }
         tracing::info!(
             topic = %partition.source.topic,
@@ -104,89 +230,68 @@ impl Starts {
             generation = start.generation.number(),
             "partition starts"
         );
-        Ok(start)
     }
 
-    async fn topic(&self, name: &str, sinks: &[usize], deadline: Instant) -> Result<Topic, Held> {
-        let facts = self.facts(name, deadline).await?;
-        let mut stored = Vec::with_capacity(sinks.len() + 1);
-        let topics = [name.to_owned()];
+    /// Repeats what a sink that is away did not do; `/ready` says so meanwhile.
+    async fn ask_sink<T, F>(&self, sink: &dyn Sink, mut ask: impl FnMut() -> F) -> Result<T, String>
+    where
+        F: Future<Output = Result<T, sink::Error>>,
+    {
         let mut backoff = Backoff::new(&self.shared.settings.retry);
+        let mut told = false;
         loop {
-            match self.identities.load(&topics).await {
-                Ok(mut found) => break stored.extend(found.remove(name)),
-                Err(error) if disposition::of_identity(&error) == Disposition::Retry && Instant::now() < deadline => {
-                    tracing::warn!(error = %error, "waiting for the control topic");
+            match ask().await {
+                Ok(answer) => {
+                    if told {
+                        self.shared.health.sink_state(sink.name(), true, "");
+                    }
+                    return Ok(answer);
+                }
+                Err(error) if disposition::of_sink(&error) == Disposition::Retry => {
+                    self.shared.health.sink_state(sink.name(), false, &error.to_string());
+                    if !told {
+                        tracing::warn!(sink = sink.name(), error = %error, "a partition waits for a sink before it starts");
+                    }
+                    told = true;
                     backoff.wait().await;
                 }
-                Err(error) => return Err(Held::by(disposition::of_identity(&error), &error)),
-            }
-        }
-        for index in sinks {
-            let Some(sink) = self.shared.sinks.get(*index) else { continue };
-            let found = patiently(&self.shared, deadline, || sink.identity(name)).await?;
-            stored.extend(found);
-        }
-        Ok(Topic { facts, stored })
-    }
-
-    async fn facts(&self, name: &str, deadline: Instant) -> Result<TopicFacts, Held> {
-        let mut backoff = Backoff::new(&self.shared.settings.retry);
-        loop {
-            let (facts, topic) = (Arc::clone(&self.topic_facts), name.to_owned());
-            match self.shared.machine.away(move || facts.facts(&topic)).await {
-                Some(Ok(facts)) => return Ok(facts),
-                Some(Err(error)) if disposition::of_source(&error) == Disposition::Retry && Instant::now() < deadline => {
-                    tracing::warn!(error = %error, "waiting for the facts of a topic");
-                    backoff.wait().await;
-                }
-                Some(Err(error)) => return Err(Held::by(disposition::of_source(&error), &error)),
-                None => return Err(Held::Halted(format!("asking Kafka for topic {name} failed by a defect in the engine"))),
+                Err(error) => return Err(error.to_string()),
             }
         }
     }
 
-    async fn watermarks(
-        &self,
-        partition: &CommittedPartition,
-        sinks: &[usize],
-        deadline: Instant,
-    ) -> Result<Vec<(String, Option<Watermark>)>, Held> {
-        let mut watermarks = Vec::with_capacity(sinks.len());
-        let group = &self.shared.settings.kafka.group;
-        for index in sinks {
-            let Some(sink) = self.shared.sinks.get(*index) else { continue };
-            let watermark = patiently(&self.shared, deadline, || sink.watermark(group, &partition.source)).await?;
-            watermarks.push((sink.name().to_owned(), watermark));
+    /// Repeats what anyone else who is away did not do.
+    async fn patiently<T, E, F>(&self, whom: &str, judge: fn(&E) -> Disposition, mut ask: impl FnMut() -> F) -> Result<T, String>
+    where
+        E: std::error::Error,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut backoff = Backoff::new(&self.shared.settings.retry);
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if judge(&error) == Disposition::Retry => {
+                    tracing::warn!(error = %error, "a partition waits for {whom} before it starts");
+                    backoff.wait().await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
         }
-        Ok(watermarks)
-    }
-
-    /// Stored in the control topic and mirrored in each sink before anything of the generation is written.
-    async fn store_identity(&self, name: &str, sinks: &[usize], identity: &TopicIdentity, deadline: Instant) -> Result<(), Held> {
-        self.identities.store(name, identity).await.map_err(|error| Held::by(disposition::of_identity(&error), &error))?;
-        for index in sinks {
-            let Some(sink) = self.shared.sinks.get(*index) else { continue };
-            patiently(&self.shared, deadline, || sink.store_identity(name, identity)).await?;
-        }
-        Ok(())
     }
 }
 
-/// Repeats what a store that is away did not do, until the deadline.
-async fn patiently<T, F>(shared: &Shared, deadline: Instant, mut ask: impl FnMut() -> F) -> Result<T, Held>
-where
-    F: Future<Output = Result<T, sink::Error>>,
-{
-    let mut backoff = Backoff::new(&shared.settings.retry);
-    loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(error) if disposition::of_sink(&error) == Disposition::Retry && Instant::now() < deadline => {
-                tracing::warn!(error = %error, "waiting for a sink before a partition starts");
-                backoff.wait().await;
-            }
-            Err(error) => return Err(Held::by(disposition::of_sink(&error), &error)),
-        }
+impl Asked {
+    /// The lock is held for the look-up alone, so a poisoned one is as good as another.
+    fn topic(&self, name: &str) -> Arc<Topic> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(topics.entry(name.to_owned()).or_default())
     }
+}
+
+fn check_truncate(route: Option<&RouteSettings>, facts: &TopicFacts) -> Result<(), String> {
+    let Some(route) = route.filter(|route| route.on_truncate == OnTruncate::Clear && facts.partitions != 1) else { return Ok(()) };
+    Err(format!(
+        "on_truncate = \"clear\" needs a topic of one partition, {} has {}: set on_truncate = \"halt\" on the route",
+        route.topic, facts.partitions
+    ))
 }

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::start::{Held, Starts};
-use super::{Error, Parts};
+use super::start::{Asked, Ready, Starts};
+use super::{Error, Parts, proof};
 use crate::fence::Generation;
 use crate::http::Phase;
 use crate::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
-use crate::source::{CommittedPartition, Source, SourceEvent, StartAt, TopicPartition};
+use crate::source::{Source, SourceEvent, TopicPartition};
 use crate::transform::{Guest, Module};
 
 /// A member of the consumer group.
@@ -22,12 +22,22 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     modules: Vec<Arc<Module>>,
     budgets: Vec<Arc<Budget>>,
-    starts: Starts,
+    starts: Arc<Starts>,
+    /// Partitions of which nobody knows yet where they start.
+    starting: JoinSet<Started>,
+    coming: BTreeMap<TopicPartition, AbortHandle>,
+    /// What is being asked for partitions that begin again.
+    again: Weak<Asked>,
     /// In one order, so that whatever is told to all of them is told in the same order each time.
     lanes: BTreeMap<TopicPartition, LaneHandle>,
     running: JoinSet<(TopicPartition, End)>,
     halted: HashSet<String>,
+    stopping: bool,
+    is_member: bool,
 }
+
+/// A partition, and where it is read from; `None` where it has gone, the error where only an operator can go on.
+type Started = (TopicPartition, Result<Option<Ready>, String>);
 
 /// A running lane, from outside.
 struct LaneHandle {
@@ -50,27 +60,43 @@ impl Worker {
             sink_metrics,
             metrics,
             health,
+            identities,
             machine,
         });
-        let starts = Starts::new(Arc::clone(&shared), identities, topics);
-        Self { source, shared, modules, budgets, starts, lanes: BTreeMap::new(), running: JoinSet::new(), halted: HashSet::new() }
+        let starts = Arc::new(Starts::new(Arc::clone(&shared), Arc::clone(&source), topics));
+        Self {
+            source,
+            shared,
+            modules,
+            budgets,
+            starts,
+            starting: JoinSet::new(),
+            coming: BTreeMap::new(),
+            again: Weak::new(),
+            lanes: BTreeMap::new(),
+            running: JoinSet::new(),
+            halted: HashSet::new(),
+            stopping: false,
+            is_member: false,
+        }
     }
 
     /// Runs until the source has let go of everything.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         tokio::pin!(shutdown);
-        let mut stopping = false;
         let mut fault = None;
+        let mut proving = JoinSet::new();
+        proving.spawn(proof::watch(Arc::clone(&self.shared)));
         loop {
             tokio::select! {
                 biased;
-                () = &mut shutdown, if !stopping => {
+                () = &mut shutdown, if !self.stopping => {
                     tracing::info!("stopping");
-                    stopping = true;
                     self.shared.health.phase(Phase::Stopping);
-                    self.source.stop();
+                    self.stop();
                 }
                 Some(ended) = self.running.join_next() => self.lane_ended(ended),
+                Some(started) = self.starting.join_next_with_id() => self.started(started),
                 event = events.recv() => match event {
                     Some(SourceEvent::Fault(error @ crate::source::Error::Away { .. })) => {
                         tracing::warn!(brokers = self.shared.settings.kafka.brokers, error = %error, "waiting for Kafka");
@@ -78,20 +104,8 @@ impl Worker {
                     Some(SourceEvent::Fault(error)) => {
                         tracing::error!(error = %error, "Kafka can't be used");
                         fault = Some(error);
-                        stopping = true;
-                        self.source.stop();
+                        self.stop();
                     }
-                    // Where to start may take a while to find out. A stop does not wait for it: the dropped reply is an answer.
-                    Some(event @ SourceEvent::Assigned { .. }) if !stopping => tokio::select! {
-                        biased;
-                        () = &mut shutdown => {
-                            tracing::info!("stopping");
-                            stopping = true;
-                            self.shared.health.phase(Phase::Stopping);
-                            self.source.stop();
-                        }
-                        () = self.event(event) => {}
-                    },
                     Some(event) => self.event(event).await,
                     None => break,
                 },
@@ -104,30 +118,35 @@ impl Worker {
         }
     }
 
+    /// Begins to leave the group. What has not started yet never will.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.starting.abort_all();
+        self.coming.clear();
+        self.source.stop();
+    }
+
     async fn event(&mut self, event: SourceEvent) {
         match event {
-            SourceEvent::Assigned { partitions, reply } => {
+            SourceEvent::Assigned { partitions } => {
                 self.shared.metrics.rebalances.inc();
-                let mut answer = Some(Vec::with_capacity(partitions.len()));
-                for partition in partitions {
-                    match (self.assigned(&partition).await, &mut answer) {
-                        (Ok(start), Some(starts)) => starts.extend(start),
-                        (Ok(_), None) => {}
-                        (Err(away), _) => {
-                            tracing::warn!(topic = %partition.source.topic, partition = partition.source.partition, error = away, "partition given back");
-                            answer = None;
-                            break;
-                        }
-                    }
+                self.joined();
+                let asked = Arc::new(Asked::default());
+                for source in partitions {
+                    // Its partition may have gone without a word: nothing of it may be written beside the new lane.
+                    self.let_go(std::slice::from_ref(&source), Order::Abandon).await;
+                    self.begin(source, Arc::clone(&asked), false);
                 }
-                reply.send(answer);
             }
             SourceEvent::Revoked { partitions, lost, done } => {
                 self.shared.metrics.rebalances.inc();
-                self.stop_lanes(&partitions, if lost { Order::Abandon } else { Order::Drain }).await;
+                self.let_go(&partitions, if lost { Order::Abandon } else { Order::Drain }).await;
                 done.send(());
             }
             SourceEvent::Statistics(statistics) => {
+                if statistics.joined {
+                    self.joined();
+                }
                 for lag in statistics.partitions {
                     if let (Some(records), Some(lane)) = (lag.lag, self.lanes.get(&lag.source)) {
                         lane.meter.lag(records);
@@ -138,52 +157,84 @@ impl Worker {
         }
     }
 
-    /// Where to start, once a lane waits for the partition's records; `None` where its route is halted. The error is what is away.
-    async fn assigned(&mut self, partition: &CommittedPartition) -> Result<Option<StartAt>, String> {
-        let source = &partition.source;
-        if self.halted.contains(self.route_name(&source.topic)) {
-            return Ok(None);
-        }
-        if self.lanes.contains_key(source) {
-            // Its partition went without a word: nothing of it may be written beside the new lane.
-            self.stop_lanes(std::slice::from_ref(source), Order::Abandon).await;
-        }
-        let started = match self.starts.resolve(partition).await {
-            Ok(start) => self.start_lane(source, start.generation).map(|()| start.offset),
-            Err(Held::Halted(halt)) => Err(halt),
-            Err(Held::Away(away)) => return Err(away),
-        };
-        match started {
-            Ok(offset) => Ok(Some(StartAt { source: source.clone(), offset })),
-            Err(halt) => {
-                self.halt(source, &halt);
-                Ok(None)
-            }
+    /// The group knows this worker, whether or not it has partitions for it.
+    fn joined(&mut self) {
+        if !self.stopping && !std::mem::replace(&mut self.is_member, true) {
+            self.shared.health.phase(Phase::Running);
         }
     }
 
-    fn start_lane(&mut self, source: &TopicPartition, generation: Generation) -> Result<(), String> {
-        let Some(reader) = self.source.reader(source) else {
-            return Err(format!("{source} has no reader: restart the worker, and report this"));
+    /// Finds out where a partition starts, however long that takes, beside everything else. `again`: a sink had lost data.
+    fn begin(&mut self, source: TopicPartition, asked: Arc<Asked>, again: bool) {
+        if self.stopping || self.halted.contains(self.route_name(&source.topic)) {
+            return;
+        }
+        let (starts, named, pause) = (Arc::clone(&self.starts), source.clone(), self.shared.settings.retry.initial);
+        let task = self.starting.spawn(async move {
+            if again {
+                tokio::time::sleep(pause).await;
+            }
+            let ready = starts.start(&named, &asked, again).await;
+            (named, ready)
+        });
+        self.coming.insert(source, task);
+        self.count();
+    }
+
+    /// A loss meets many partitions at once: those that begin again beside each other ask once.
+    fn begin_again(&mut self, source: TopicPartition) {
+        let asked = self.again.upgrade().unwrap_or_default();
+        self.again = Arc::downgrade(&asked);
+        self.begin(source, asked, true);
+    }
+
+    fn started(&mut self, started: Result<(task::Id, Started), JoinError>) {
+        let (id, (source, ready)) = match started {
+            Ok(started) => started,
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => return tracing::error!(error = %error, "a partition did not start by a defect in the engine"),
         };
+        // One that went meanwhile is no longer awaited, even if it has come again.
+        if self.coming.get(&source).is_none_or(|awaited| awaited.id() != id) {
+            return;
+        }
+        self.coming.remove(&source);
+        let started = match ready {
+            Ok(Some(ready)) => self.start_lane(&source, ready),
+            Ok(None) => Ok(()),
+            Err(halt) => Err(halt),
+        };
+        if let Err(halt) = started {
+            self.halt(&source, &halt);
+        }
+        self.count();
+    }
+
+    fn start_lane(&mut self, source: &TopicPartition, ready: Ready) -> Result<(), String> {
+        let Ready { start, reader, marks, history } = ready;
         let route_name = self.route_name(&source.topic).to_owned();
-        let (prepare, budget) = self.prepare(source, generation)?;
+        let (prepare, budget) = self.prepare(source, start.generation)?;
         let (orders, ordered) = watch::channel(Order::Run);
         let meter = Meter::new(&self.shared.metrics, self.shared.health.lane_started(&route_name, source), &route_name, source);
         let lane = Lane {
             shared: Arc::clone(&self.shared),
             source: source.clone(),
-            generation,
-            prepare,
+            generation: start.generation,
+            prepare: prepare.remembering(history),
             reader,
             meter: Arc::clone(&meter),
             budget,
+            marks,
         };
         self.lanes.insert(source.clone(), LaneHandle { orders, meter });
         let named = source.clone();
         self.running.spawn(async move { (named, lane.run(ordered).await) });
-        self.shared.metrics.partitions_assigned.set(self.lanes.len() as i64);
         Ok(())
+    }
+
+    /// Partitions of this worker, those included that have not started.
+    fn count(&self) {
+        self.shared.metrics.partitions_assigned.set((self.lanes.len() + self.coming.len()) as i64);
     }
 
     fn prepare(&self, source: &TopicPartition, generation: Generation) -> Result<(Prepare, Arc<Budget>), String> {
@@ -196,6 +247,21 @@ impl Worker {
         };
         let guest = Guest::new(Arc::clone(module), Arc::clone(route), &self.shared.settings.sinks).map_err(|error| error.to_string())?;
         Ok((Prepare::route(Arc::clone(route), guest, &module.digest, generation), Arc::clone(budget)))
+    }
+
+    /// Ends whatever is done with partitions.
+    async fn let_go(&mut self, partitions: &[TopicPartition], order: Order) {
+        self.forget_coming(partitions);
+        self.stop_lanes(partitions, order).await;
+        // A lane that ended because of a sink's loss wanted to begin again.
+        self.forget_coming(partitions);
+        self.count();
+    }
+
+    fn forget_coming(&mut self, partitions: &[TopicPartition]) {
+        for task in partitions.iter().filter_map(|source| self.coming.remove(source)) {
+            task.abort();
+        }
     }
 
     /// Waits until the lanes have ended; those that are late are abandoned.
@@ -224,18 +290,31 @@ impl Worker {
         }
     }
 
-    fn lane_ended(&mut self, ended: Result<(TopicPartition, End), tokio::task::JoinError>) {
+    fn lane_ended(&mut self, ended: Result<(TopicPartition, End), JoinError>) {
         let (source, end) = match ended {
             Ok(ended) => ended,
             // A lane's tasks are joined inside it, so that its own end is never a panic.
             Err(error) => return tracing::error!(error = %error, "a lane ended by a defect in the engine"),
         };
         self.lanes.remove(&source);
-        self.shared.metrics.partitions_assigned.set(self.lanes.len() as i64);
+        let (topic, partition) = (&source.topic, source.partition);
         match end {
-            End::Stopped => tracing::info!(topic = %source.topic, partition = source.partition, "partition released"),
+            End::Stopped => tracing::info!(%topic, partition, "partition released"),
+            End::Behind { sink, what } => {
+                let name = self.shared.sinks.get(sink).map_or("", |sink| sink.name());
+                tracing::warn!(%topic, partition, sink = name, what, "the sink may have lost data: the partition is read again from where its sinks are");
+                if let Some(metrics) = self.shared.sink_metrics.get(sink) {
+                    metrics.rewinds.inc();
+                }
+                self.begin_again(source);
+            }
+            End::OffsetLost(what) => {
+                tracing::warn!(%topic, partition, what, "looking for where the partition can be read");
+                self.begin_again(source);
+            }
             End::Halted(message) => self.halt(&source, &message),
         }
+        self.count();
     }
 
     /// The route stops: its other lanes drain, and no partition of it starts until the worker does.
@@ -247,6 +326,8 @@ impl Worker {
         for (_, lane) in self.lanes.iter().filter(|(lane, _)| lane.topic == source.topic) {
             Order::Drain.give(&lane.orders);
         }
+        let coming: Vec<_> = self.coming.keys().filter(|coming| coming.topic == source.topic).cloned().collect();
+        self.forget_coming(&coming);
         self.halted.insert(route);
     }
 

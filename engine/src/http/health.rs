@@ -41,6 +41,7 @@ pub(super) struct Route {
     pub(super) topic: String,
     pub(super) table: String,
     pub(super) halted: Option<String>,
+    pub(super) unproven: Option<String>,
 }
 
 /// A sink as it is shown.
@@ -126,6 +127,22 @@ impl Health {
         self.lock().routes.entry(route.to_owned()).or_default().halted = None;
     }
 
+    /// Whether a route's stores may hold rows that MySQL no longer has, and why. The worker is ready all the same.
+    pub fn route_unproven(&self, route: &str, why: Option<String>) {
+        self.lock().routes.entry(route.to_owned()).or_default().unproven = why;
+    }
+
+    /// The routes that are unproven.
+    pub fn unproven_routes(&self) -> Vec<String> {
+        let state = self.lock();
+        state.routes.iter().filter(|(_, route)| route.unproven.is_some()).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether this worker has a lane of the partition.
+    pub fn has_lane(&self, source: &TopicPartition) -> bool {
+        self.lock().lanes.values().any(|lane| lane.source == *source)
+    }
+
     /// A sink answers, or does not. The message holds no secret and no row.
     pub fn sink_state(&self, name: &str, up: bool, message: &str) {
         self.lock().sinks.insert(name.to_owned(), Sink { up, message: message.to_owned() });
@@ -140,7 +157,7 @@ impl Health {
         let state = self.lock();
         let mut reasons = Vec::new();
         match state.phase {
-            Phase::Starting => reasons.push("starting: not yet a member of the consumer group".to_owned()),
+            Phase::Starting => reasons.push("starting: the consumer group has not answered yet".to_owned()),
             Phase::Running => {}
             Phase::Stopping => reasons.push("stopping".to_owned()),
         }
@@ -251,7 +268,7 @@ mod tests {
     #[test]
     fn every_reason_is_told() {
         let health = Health::new(Duration::from_secs(60));
-        assert_eq!(health.reasons(), ["starting: not yet a member of the consumer group"]);
+        assert_eq!(health.reasons(), ["starting: the consumer group has not answered yet"]);
         health.phase(Phase::Stopping);
         health.route_halted("orders", "too many dead letters");
         health.sink_state("redis", false, "connection refused");

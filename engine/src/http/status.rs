@@ -55,6 +55,7 @@ fn routes(metrics: &Metrics, shown: &Shown<'_>) -> Vec<Value> {
             "topic": route.topic,
             "table": route.table,
             "halted": route.halted,
+            "unproven": route.unproven,
             "consumed": counters.consumed.get(),
             "applied": counters.applied.get(),
             "superseded": counters.superseded.get(),

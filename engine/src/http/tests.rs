@@ -56,6 +56,11 @@ async fn every_endpoint_answers() {
     assert_eq!(status.pointer("/partitions/0/next_offset"), Some(&42.into()));
     assert_eq!(status.pointer("/routes/0/applied"), Some(&7.into()));
     assert_eq!(status.pointer("/sinks/0/up"), Some(&true.into()));
+    assert_eq!(status.pointer("/routes/0/unproven"), Some(&serde_json::Value::Null));
+    health.route_unproven("orders", Some("a second snapshot".to_owned()));
+    let status: serde_json::Value = serde_json::from_str(&request(address, "GET", "/status").await.1).unwrap();
+    assert_eq!(status.pointer("/routes/0/unproven"), Some(&"a second snapshot".into()));
+    assert_eq!(request(address, "GET", "/ready").await.0, 200, "what is unproven still syncs");
     let (code, page) = request(address, "GET", "/").await;
     assert!(code == 200 && page.starts_with("<!doctype html>"));
 

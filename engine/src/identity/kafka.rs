@@ -1,4 +1,4 @@
-//! The control topic: one partition, compacted; key `identity/<topic>`, value the identity as JSON.
+//! The control topic: one partition, compacted; keys and values as [`Entry`] has them.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,9 +11,8 @@ use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Error, Identities, control_key};
+use super::{Entry, Error, Identities, TopicRecord};
 use crate::config::Settings;
-use crate::sink::TopicIdentity;
 use crate::source;
 use crate::source::client::{self, REQUEST_TIMEOUT};
 use crate::source::cluster::Cluster;
@@ -43,7 +42,7 @@ impl KafkaIdentities {
         &self.settings.kafka.control_topic
     }
 
-    async fn read(&self, topics: &[String]) -> Result<HashMap<String, TopicIdentity>, Error> {
+    async fn read(&self, topics: &[String]) -> Result<HashMap<String, TopicRecord>, Error> {
         let settings = self.settings.clone();
         let scan = tokio::task::spawn_blocking(move || {
             Cluster::new(&settings)
@@ -55,9 +54,9 @@ impl KafkaIdentities {
         Ok(topics.iter().filter_map(|topic| all.remove_entry(topic)).collect())
     }
 
-    async fn write(&self, topic: &str, identity: &TopicIdentity) -> Result<(), Error> {
-        let key = control_key(topic);
-        let value = serde_json::to_string(identity).map_err(|error| setup(self.topic(), error.to_string()))?;
+    async fn write(&self, topic: &str, entry: &Entry) -> Result<(), Error> {
+        let key = entry.key(topic);
+        let value = entry.value().map_err(|error| setup(self.topic(), error.to_string()))?;
         // Partition 0: the topic has one, and a reader of it reads no other.
         let record = FutureRecord::to(self.topic()).partition(0).key(&key).payload(&value);
         self.producer.send(record, REQUEST_TIMEOUT).await.map(|_| ()).map_err(|(error, _)| fault_of(self.topic(), &error))
@@ -65,22 +64,22 @@ impl KafkaIdentities {
 }
 
 impl Identities for KafkaIdentities {
-    fn load<'a>(&'a self, topics: &'a [String]) -> BoxFuture<'a, Result<HashMap<String, TopicIdentity>, Error>> {
+    fn load<'a>(&'a self, topics: &'a [String]) -> BoxFuture<'a, Result<HashMap<String, TopicRecord>, Error>> {
         Box::pin(self.read(topics))
     }
 
-    fn store<'a>(&'a self, topic: &'a str, identity: &'a TopicIdentity) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(self.write(topic, identity))
+    fn store<'a>(&'a self, topic: &'a str, entry: &'a Entry) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.write(topic, entry))
     }
 }
 
 /// The whole control topic, from its beginning to where its end is now. The last record of a key counts.
-fn scan(settings: &Settings) -> Result<HashMap<String, TopicIdentity>, Error> {
+fn scan(settings: &Settings) -> Result<HashMap<String, TopicRecord>, Error> {
     let topic = settings.kafka.control_topic.as_str();
     let fault = |error: KafkaError| fault_of(topic, &error);
     let consumer = BaseConsumer::from_config(&client::scanner(settings)).map_err(|error| setup(topic, error.to_string()))?;
     let (low, high) = consumer.fetch_watermarks(topic, 0, REQUEST_TIMEOUT).map_err(fault)?;
-    let mut known = HashMap::new();
+    let mut known: HashMap<String, TopicRecord> = HashMap::new();
     if low >= high {
         return Ok(known);
     }
@@ -95,11 +94,8 @@ fn scan(settings: &Settings) -> Result<HashMap<String, TopicIdentity>, Error> {
         }
         if let Some(message) = consumer.poll(Duration::from_millis(100)) {
             let message = message.map_err(fault)?;
-            if let Some((name, identity)) = parse(topic, message.offset(), message.key(), message.payload())? {
-                match identity {
-                    Some(identity) => known.insert(name, identity),
-                    None => known.remove(&name),
-                };
+            if let Some((name, entry)) = parse(topic, message.offset(), message.key(), message.payload())? {
+                known.entry(name).or_default().take(entry);
             }
             if message.offset() + 1 >= high {
                 break;
@@ -114,18 +110,13 @@ fn position(consumer: &BaseConsumer, topic: &str) -> i64 {
     position.unwrap_or(-1)
 }
 
-/// `None`: a record of another kind. An identity that can't be read is no absent identity: it halts.
-fn parse(topic: &str, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Option<(String, Option<TopicIdentity>)>, Error> {
-    let Some(name) = key.and_then(|key| std::str::from_utf8(key).ok()).and_then(|key| key.strip_prefix(super::CONTROL_KEY_PREFIX)) else {
-        return Ok(None);
-    };
-    let identity = value.map(serde_json::from_slice).transpose().map_err(|error| {
-        setup(
-            topic,
-            format!("the identity of {name} at offset {offset} can't be read: {error}; write the record again, as the last valid one was"),
-        )
-    })?;
-    Ok(Some((name.to_owned(), identity)))
+/// `None`: a record of another kind. One that can't be read is no absent one: it halts.
+fn parse(topic: &str, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Option<(String, Entry)>, Error> {
+    let (Some(key), Some(value)) = (key.and_then(|key| std::str::from_utf8(key).ok()), value) else { return Ok(None) };
+    Entry::read(key, value).transpose().map_err(|error| {
+        let message = format!("the record {key} at offset {offset} can't be read: {error}; write it again, as the last valid one was");
+        setup(topic, message)
+    })
 }
 
 fn fault_of(topic: &str, error: &KafkaError) -> Error {

@@ -20,10 +20,12 @@ pub struct Known<'a> {
     pub accept_truncated_log: bool,
     /// Milliseconds since the Unix epoch.
     pub now_ms: i64,
-    /// The consumer group, for remedies.
+    /// Where the generation begins in this partition, if an operator's command began it: the log is complete from there on.
+    pub begins_at: Option<i64>,
+    /// The consumer group, for messages.
     pub group: &'a str,
-    /// The control topic, for remedies.
-    pub control_topic: &'a str,
+    /// The route, or the topic that is passed over, for remedies.
+    pub route: &'a str,
 }
 
 /// Where a partition starts.
@@ -105,20 +107,14 @@ fn generation(known: &Known<'_>, stored: Option<&TopicIdentity>) -> Result<Gener
         let what = format!(
             "{progress}, but neither the control topic nor a sink knows the topic's identity: another program may have used the group, or the record was lost"
         );
-        let number = watermark.map_or(Generation::FIRST, |(_, w)| w.generation);
-        return Err(halt(
-            known,
-            Reason::IdentityLost,
-            what,
-            format!("If this is the topic that was read before: {}", write_record(known, number)),
-        ));
+        return Err(halt(known, Reason::IdentityLost, what, next_generation(known)));
     };
     if let Some(what) = changed(stored, known.current) {
-        return Err(halt(known, Reason::IdentityChanged, what, next_generation(known, stored.generation)));
+        return Err(halt(known, Reason::IdentityChanged, what, next_generation(known)));
     }
     let Some(generation) = Generation::new(stored.generation) else {
         let what = format!("the stored identity has generation {}, which no topic has", stored.generation);
-        return Err(halt(known, Reason::IdentityLost, what, write_record(known, Generation::FIRST)));
+        return Err(halt(known, Reason::IdentityLost, what, next_generation(known)));
     };
     match watermark {
         Some((sink, watermark)) if watermark.generation > generation => {
@@ -126,12 +122,7 @@ fn generation(known: &Known<'_>, stored: Option<&TopicIdentity>) -> Result<Gener
             let what = format!(
                 "sink {sink} has a watermark of generation {later}, but the latest identity that is stored has generation {earlier}"
             );
-            Err(halt(
-                known,
-                Reason::IdentityLost,
-                what,
-                format!("If the topic is in its generation {later}: {}", write_record(known, watermark.generation)),
-            ))
+            Err(halt(known, Reason::IdentityLost, what, next_generation(known)))
         }
         _ => Ok(generation),
     }
@@ -175,25 +166,32 @@ fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {
     let Some((offset, whose)) = smallest else { return beginning(known, "nothing of the topic was read before") };
     if offset < low {
         let what = format!("{whose} is {offset}, but the log begins at {low}: records {offset} to {} are gone unread", low - 1);
-        return Err(halt(known, Reason::OffsetLost, what, rebuild(known, generation)));
+        return Err(halt(known, Reason::OffsetLost, what, new_snapshot(known)));
     }
     if offset > high {
         let what = format!("{whose} is {offset}, but the log ends at {high}: the topic lost records, or it is another one");
-        return Err(halt(known, Reason::BeyondEnd, what, rebuild(known, generation)));
+        return Err(halt(known, Reason::BeyondEnd, what, new_snapshot(known)));
     }
     Ok(offset)
 }
 
-/// The log's beginning, where the log from there on is complete.
+/// Where the log that a store without any of it needs begins, if it is complete from there on.
 fn beginning(known: &Known<'_>, why: &str) -> Result<i64, Halt> {
     let low = known.partition.low;
+    if let Some(begins_at) = known.begins_at.filter(|begins_at| *begins_at >= low) {
+        return Ok(begins_at);
+    }
     if low == 0 || known.accept_truncated_log || !known.current.cleanup_policy.delete {
         return Ok(low);
     }
-    let what = format!("{why}, and the log begins at offset {low}: what stood before is gone");
-    let remedy = "Take a new snapshot with Debezium and set kafka.accept_truncated_log = true, or set it alone if the log still has every row; \
-                  for later, give the topic retention.ms=-1 or cleanup.policy=compact";
-    Err(halt(known, Reason::LogTruncated, what, remedy.to_owned()))
+    let began = known.begins_at.map_or_else(String::new, |begins_at| format!("its generation begins at offset {begins_at}, "));
+    let what = format!("{why}, {began}and the log begins at offset {low}: what stood before is gone");
+    let remedy = format!(
+        "If the log still has every row, set kafka.accept_truncated_log = true. If not: {}. For later, give the topic retention.ms=-1 or \
+         cleanup.policy=compact",
+        new_snapshot(known)
+    );
+    Err(halt(known, Reason::LogTruncated, what, remedy))
 }
 
 /// A compacted log keeps a deleted row's null record for a while only: who comes later never learns of the deletion.
@@ -209,50 +207,29 @@ fn check_tombstones(known: &Known<'_>, sink: &str, watermark: Watermark) -> Resu
         age_ms / 3_600_000,
         kept_ms / 3_600_000
     );
-    Err(halt(known, Reason::TombstonesExpired, what, rebuild(known, watermark.generation)))
+    Err(halt(known, Reason::TombstonesExpired, what, new_snapshot(known)))
 }
 
 fn halt(known: &Known<'_>, reason: Reason, what: String, remedy: String) -> Halt {
     Halt { source_partition: known.partition.source.clone(), reason, what, remedy }
 }
 
-/// The line that, written to the control topic, makes the topic as it is now the given generation.
-fn write_record(known: &Known<'_>, generation: Generation) -> String {
-    let facts = known.current;
-    let identity = TopicIdentity {
-        cluster_id: facts.cluster_id.clone(),
-        topic_id: facts.topic_id.clone(),
-        partitions: facts.partitions,
-        generation: generation.number(),
-    };
-    // Text and numbers alone: serialising them can't fail.
-    let value = serde_json::to_string(&identity).unwrap_or_default();
+/// What helps where the topic is another one, or nobody knows which it is.
+fn next_generation(known: &Known<'_>) -> String {
+    let route = known.route;
     format!(
-        "stop all workers, write the line `{}|{value}` with kafka-console-producer.sh --topic {} --property parse.key=true --property key.separator='|', and start them again",
-        super::control_key(&known.partition.source.topic),
-        known.control_topic
+        "If this is meant: stop the group's workers, begin the next generation with `streamsync rebuild --route {route}`, which reads the topic \
+         from its beginning and then removes what it no longer has (`streamsync generation next --route {route}` leaves that be), and start \
+         them again"
     )
 }
 
-fn next_generation(known: &Known<'_>, stored: u16) -> String {
-    match Generation::new(stored).and_then(Generation::next) {
-        Some(next) => {
-            let topic = &known.partition.source.topic;
-            format!(
-                "If this is meant, begin the next generation: {}; before starting, forget the old offsets with kafka-consumer-groups.sh --delete-offsets --group {} --topic {topic}",
-                write_record(known, next),
-                known.group
-            )
-        }
-        None => "All generations are used: begin with empty stores, another control topic and another group".to_owned(),
-    }
-}
-
 /// What helps where the log no longer has what is needed.
-fn rebuild(known: &Known<'_>, generation: Generation) -> String {
-    let next = next_generation(known, generation.number());
+fn new_snapshot(known: &Known<'_>) -> String {
+    let route = known.route;
     format!(
-        "Take a new snapshot of the table with Debezium, so that the log has every row again; rows that were deleted meanwhile stay in the stores unless these are emptied. {next}. Where the log begins above offset 0, set kafka.accept_truncated_log = true as well"
+        "Stop the group's workers and the connector, run `streamsync rebuild --route {route} --after-snapshot`, start the workers again, have \
+         Debezium take a new snapshot of the table, and when it is done run `streamsync rebuild --route {route} --snapshot-complete`"
     )
 }
 

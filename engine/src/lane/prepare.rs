@@ -1,5 +1,6 @@
 //! The stages without IO: a batch of records becomes a write plan. Runs on a blocking thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use crate::change::PassedOver;
 use crate::config::RouteSettings;
 use crate::decode::Decoder;
 use crate::fence::Generation;
+use crate::identity::{FirstSeen, History, Seen};
 use crate::plan::{Planned, Planner, WritePlan};
 use crate::route::Router;
 use crate::source::RecordBatch;
@@ -29,6 +31,7 @@ pub struct RouteStages {
     generation: Generation,
     route: Arc<RouteSettings>,
     module: String,
+    history: History,
     /// The guest's figures at the last look.
     seen: GuestStats,
 }
@@ -39,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) plan: WritePlan,
     pub(super) timing: Timing,
     pub(super) passed_over: Vec<PassedOver>,
+    /// What the batch's records are the first of.
+    pub(super) seen: Vec<(Seen, FirstSeen)>,
 }
 
 /// How long each stage took for a batch.
@@ -69,8 +74,17 @@ impl Prepare {
             generation,
             route,
             module: module.to_owned(),
+            history: History::of(generation, &BTreeMap::new()),
             seen: GuestStats::default(),
         }))
+    }
+
+    /// The same, going on from what the partition's log is known to have held.
+    pub fn remembering(mut self, history: History) -> Self {
+        if let Self::Route(stages) = &mut self {
+            stages.history = history;
+        }
+        self
     }
 
     /// The name of the route, or of the topic that is passed over.
@@ -104,7 +118,7 @@ impl Prepare {
                 let count = records.records.len();
                 let plan =
                     WritePlan { planned: vec![Planned::Filtered; count], changed_at: vec![None; count], records, ..WritePlan::default() };
-                Prepared { plan, timing: Timing::default(), passed_over: Vec::new() }
+                Prepared { plan, timing: Timing::default(), passed_over: Vec::new(), seen: Vec::new() }
             }
         }
     }
@@ -123,13 +137,15 @@ impl RouteStages {
         let start = Instant::now();
         let changes = self.decoder.batch(records);
         let passed_over = changes.passed_over.iter().map(|(_, kind)| *kind).collect();
+        let history = &mut self.history;
+        let seen = changes.events.iter().filter_map(|event| history.take(event.offset, event.snapshot)).collect();
         let decoded = Instant::now();
         let routed = self.router.route(changes);
         let answers = self.guest.apply(routed);
         let transformed = Instant::now();
         let plan = self.planner.plan(answers, self.generation);
         let timing = Timing { decode: decoded - start, transform: transformed - decoded, plan: transformed.elapsed() };
-        Prepared { plan, timing, passed_over }
+        Prepared { plan, timing, passed_over, seen }
     }
 
     fn guested(&mut self) -> Guested {

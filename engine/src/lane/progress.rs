@@ -5,16 +5,17 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Backoff, End, Order, SettledBatch, Shared, abandoned};
+use super::{Backoff, Behind, End, Mark, Order, SettledBatch, Shared, abandoned};
 use crate::metrics::CommitResult;
 use crate::sink::Watermark;
 use crate::source::TopicPartition;
 
-/// Commits what is settled until the settling task ends; then once more, trying for `drain_timeout`, and ends itself.
+/// Commits what is settled until the settling task ends; then once more, trying for `drain_timeout`, and ends itself. While nothing is
+/// to be committed it looks whether the sinks are as it left them.
 pub(super) async fn commit_all(
     shared: Arc<Shared>,
     source: TopicPartition,
-    sinks: Vec<usize>,
+    mut marks: Vec<Mark>,
     mut settled: watch::Receiver<Option<SettledBatch>>,
     mut orders: watch::Receiver<Order>,
 ) -> End {
@@ -28,6 +29,7 @@ pub(super) async fn commit_all(
             biased;
             () = abandoned(&mut orders) => return End::Stopped,
             changed = settled.changed() => changed.is_ok(),
+            behind = watch_sinks(&shared, &source, &marks) => return behind,
         };
         if more {
             // Commits keep a distance, so that a busy partition does not make one for every batch. The end comes at once.
@@ -45,7 +47,7 @@ pub(super) async fn commit_all(
             let stored = tokio::select! {
                 biased;
                 () = abandoned(&mut orders) => return End::Stopped,
-                stored = store(&shared, &source, &sinks, batch) => stored,
+                stored = store(&shared, &source, &mut marks, batch) => stored,
             };
             match stored {
                 Stored::Committed => {
@@ -66,6 +68,7 @@ pub(super) async fn commit_all(
                     }
                 }
                 Stored::Lost => return End::Stopped,
+                Stored::Behind(end) => return end,
             }
             next_commit = Instant::now() + interval;
         }
@@ -79,15 +82,21 @@ enum Stored {
     Committed,
     Again,
     Lost,
+    Behind(End),
 }
 
-/// A watermark that could not be stored is older than it might be, which costs a replay and nothing else.
-async fn store(shared: &Shared, source: &TopicPartition, sinks: &[usize], batch: SettledBatch) -> Stored {
+/// A watermark that could not be stored is older than it might be, which costs a replay and nothing else. One that may not be stored is
+/// a sink's loss: nothing is committed.
+async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], batch: SettledBatch) -> Stored {
+    shared.await_poll(source).await;
     let group = &shared.settings.kafka.group;
     let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: shared.machine.now_ms() };
-    for sink in sinks.iter().filter_map(|index| shared.sinks.get(*index)) {
-        if let Err(error) = sink.store_watermark(group, source, watermark).await {
-            tracing::debug!(sink = sink.name(), error = %error, "watermark not stored");
+    for mark in marks {
+        let Some(sink) = shared.sinks.get(mark.sink) else { continue };
+        match mark.store(sink.as_ref(), group, source, watermark).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Behind(what))) => return Stored::Behind(End::Behind { sink: mark.sink, what }),
+            Err(error) => tracing::debug!(sink = sink.name(), error = %error, "watermark not stored"),
         }
     }
     let start = Instant::now();
@@ -108,6 +117,22 @@ async fn store(shared: &Shared, source: &TopicPartition, sinks: &[usize], batch:
             shared.metrics.committed(CommitResult::Retried);
             tracing::warn!(error = %error, "commit is delayed");
             Stored::Again
+        }
+    }
+}
+
+/// Returns when a sink is not as it was left. A sink that is away tells nothing: whatever it lost shows when it is back.
+async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark]) -> End {
+    let group = &shared.settings.kafka.group;
+    loop {
+        tokio::time::sleep(shared.settings.loss_check_interval).await;
+        for mark in marks {
+            let Some(sink) = shared.sinks.get(mark.sink) else { continue };
+            match mark.check(sink.as_ref(), group, source).await {
+                Ok(Ok(())) => {}
+                Ok(Err(Behind(what))) => return End::Behind { sink: mark.sink, what },
+                Err(error) => tracing::debug!(sink = sink.name(), error = %error, "the sink was not looked at"),
+            }
         }
     }
 }

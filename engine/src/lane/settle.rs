@@ -14,6 +14,7 @@ use crate::config::RouteSettings;
 use crate::dead_letter::DeadLetter;
 use crate::disposition::{self, Disposition};
 use crate::fence::{Fence, Generation};
+use crate::identity::{Entry, FirstSeen, Seen};
 use crate::metrics::SinkMetrics;
 use crate::plan::{Fault, RecordFault, SinkWrites, WritePlan};
 use crate::sink::{Error, Sink, WriteOutcome};
@@ -44,7 +45,7 @@ struct Written {
 
 impl Settler {
     /// Returns when every record has its outcome; the error is what halts the lane.
-    pub(super) async fn settle(&mut self, plan: WritePlan) -> Result<SettledBatch, String> {
+    pub(super) async fn settle(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<SettledBatch, String> {
         let WritePlan { records, planned, changed_at, sinks, mut faults, truncate } = plan;
         self.meter.taken(&records);
         self.halt_at_fault(&records, &faults)?;
@@ -63,6 +64,7 @@ impl Settler {
             outcomes.applied(record);
         }
         self.give_up(&records, faults, &mut outcomes).await?;
+        self.remember(seen).await?;
         let Some(next_offset) = records.next_offset() else { return Err("a batch without records was planned".to_owned()) };
         self.meter.settled(&records, &changed_at, &outcomes, next_offset, self.shared.machine.now_ms());
         Ok(SettledBatch { next_offset, generation: self.generation })
@@ -89,17 +91,34 @@ impl Settler {
         )
     }
 
-    /// A worker that has not polled for `max.poll.interval.ms` may have lost its partitions: it sends nothing until it polls again.
     async fn await_poll(&self) {
-        let limit = self.shared.settings.kafka.max_poll_interval;
-        let mut told = false;
-        while (self.shared.poll_age)() >= limit {
-            if !told {
-                tracing::warn!(topic = %self.source.topic, partition = self.source.partition, "the consumer has not polled in time; nothing is written");
-                told = true;
+        self.shared.await_poll(&self.source).await;
+    }
+
+    /// Keeps what the batch is the first of, before it is committed: whoever reads on from there can't find it out again.
+    async fn remember(&self, seen: &[(Seen, FirstSeen)]) -> Result<(), String> {
+        for (seen, first) in seen {
+            let entry = Entry::Seen(self.source.partition, *seen, *first);
+            let mut backoff = Backoff::new(&self.shared.settings.retry);
+            while let Err(error) = self.shared.identities.store(&self.source.topic, &entry).await {
+                match disposition::of_identity(&error) {
+                    Disposition::Retry => {
+                        tracing::warn!(route = self.route_name(), error = %error, "what the log holds is noted with a delay");
+                        backoff.wait().await;
+                    }
+                    Disposition::DeadLetter | Disposition::Halt => return Err(error.to_string()),
+                }
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            if *seen == Seen::SecondSnapshot {
+                let why = format!(
+                    "partition {} holds a second snapshot from offset {} on, which says nothing of rows that were deleted since the first",
+                    self.source.partition, first.offset
+                );
+                tracing::warn!(route = self.route_name(), why, "the route is unproven until `streamsync rebuild` has swept");
+                self.shared.unproven(self.route_name(), Some(why));
+            }
         }
+        Ok(())
     }
 
     /// Sends a sink's writes until each has an answer that stays. Only what failed is sent again.

@@ -42,8 +42,11 @@ metrics! {
     GUEST = "streamsync_guest_total", "counter", ["route", "name"], "Counters of the guests themselves; at most 50 names a route, then other.";
     MODULE_INFO = "streamsync_module_info", "gauge", ["route", "digest"], "1 for the module that the route runs, by its SHA-256.";
     ROUTE_HALTED = "streamsync_route_halted", "gauge", ["route"], "1 while the route is halted and waits for an operator.";
+    ROUTE_UNPROVEN = "streamsync_route_unproven", "gauge", ["route"], "1 while the route's sinks may hold rows that MySQL no longer has: a second snapshot came, or a generation was begun, and no rebuild has swept yet.";
     RETRIES = "streamsync_retries_total", "counter", ["sink"], "Attempts repeated because the sink was away.";
     SINK_UP = "streamsync_sink_up", "gauge", ["sink"], "1 while the sink answers.";
+    REWINDS = "streamsync_rewinds_total", "counter", ["sink"], "Partitions that were read again because the sink was not as it was left: emptied, put back, or served by another process.";
+    SWEPT = "streamsync_swept_total", "counter", ["sink"], "Documents removed at the end of a rebuild, because it did not write them again.";
     CONSUMER_LAG_RECORDS = "streamsync_consumer_lag_records", "gauge", ["topic", "partition"], "Records between the settled position and the end of the partition.";
     LAST_SETTLED_SECONDS = "streamsync_last_settled_timestamp_seconds", "gauge", ["topic", "partition"], "When the partition last settled a record, in seconds since the Unix epoch.";
     END_TO_END_SECONDS = "streamsync_end_to_end_seconds", "histogram", ["route", "from"], "Latency until all sinks acknowledged a record: from=source counts from the change in MySQL, without snapshots; from=kafka from Kafka's timestamp.";

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::cell::Cell;
 use super::coalesce::KeyTable;
 use super::{Bytes, Error, Fault, FencedWrite, MAX_DOCUMENT_BYTES, Planned, RecordFault, Refused, SinkWrites, WritePlan, bson, json, key};
-use crate::change::{Cells, ChangeEvent};
+use crate::change::{Cells, ChangeEvent, Snapshot};
 use crate::config::{Place, RedisForm, RouteSettings, TargetSettings};
 use crate::fence::{Fence, Generation};
 use crate::route::RoutedBatch;
@@ -91,7 +91,7 @@ impl Planner {
         let mut changed_at = vec![None; records.len()];
         for event in &batch.events {
             if let Some(place) = changed_at.get_mut(event.record as usize) {
-                *place = Some((event.changed_at_us, event.snapshot));
+                *place = Some((event.changed_at_us, event.snapshot != Snapshot::No));
             }
         }
         let mut planned: Vec<_> = records.iter().map(|record| record.planned()).collect();

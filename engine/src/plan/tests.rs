@@ -108,7 +108,7 @@ impl Maker {
             schema: 0,
             op,
             changed_at_us: 7,
-            snapshot: false,
+            snapshot: crate::change::Snapshot::No,
             null_value: false,
             follows_own_delete: false,
             before,

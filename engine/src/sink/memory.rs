@@ -10,9 +10,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use rustc_hash::FxHashMap;
 
-use super::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
+use super::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::config::TargetSettings;
-use crate::fence::Fence;
+use crate::fence::{Fence, Generation};
 use crate::plan::{FencedWrite, SinkWrites};
 use crate::source::TopicPartition;
 
@@ -84,6 +84,11 @@ impl MemorySink {
         let state = self.state();
         let entry = state.targets.get(place)?.get(key)?;
         Some((entry.version?.fence, entry.document.is_none()))
+    }
+
+    /// Loses everything, as FLUSHALL or a new server with an empty disk does: documents, versions, watermarks and identities.
+    pub fn flush(&self) {
+        *self.state() = State::default();
     }
 
     /// Puts in a document with no version, as another program would leave it in a real store.
@@ -163,9 +168,28 @@ impl Sink for MemorySink {
         ready(Ok(watermark)).boxed()
     }
 
-    fn store_watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition, watermark: Watermark) -> BoxFuture<'a, Result<(), Error>> {
-        self.state().watermarks.insert((group.to_owned(), source.clone()), watermark);
-        ready(Ok(())).boxed()
+    fn store_watermark<'a>(
+        &'a self,
+        group: &'a str,
+        source: &'a TopicPartition,
+        replaces: Replaces,
+        watermark: Watermark,
+    ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
+        let key = (group.to_owned(), source.clone());
+        let mut state = self.state();
+        let found = state.watermarks.get(&key).copied();
+        let outcome = if replaces.permits(found, watermark) {
+            state.watermarks.insert(key, watermark);
+            MarkOutcome::Stored
+        } else {
+            MarkOutcome::Found(found)
+        };
+        ready(Ok(outcome)).boxed()
+    }
+
+    /// The process is the server: it loses nothing while it lives.
+    fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        ready(Ok(0)).boxed()
     }
 
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>> {
@@ -188,6 +212,19 @@ impl Sink for MemorySink {
             *entry = Entry { version: Some(Version { fence, partition, content: 0 }), document: None, expires_at: None };
         }
         ready(Ok(())).boxed()
+    }
+
+    fn sweep_generation<'a>(&'a self, target: &'a TargetSettings, generation: Generation) -> BoxFuture<'a, Result<u64, Error>> {
+        let Some(fence) = Fence::last_before(generation) else { return ready(Ok(0)).boxed() };
+        let mut state = self.state();
+        let entries = state.targets.get_mut(target.place.name()).into_iter().flat_map(FxHashMap::values_mut);
+        let mut swept = 0;
+        for entry in entries.filter(|entry| entry.document.is_some() && entry.version.is_none_or(|stored| stored.fence < fence)) {
+            let partition = entry.version.map_or(0, |stored| stored.partition);
+            *entry = Entry { version: Some(Version { fence, partition, content: 0 }), document: None, expires_at: None };
+            swept += 1;
+        }
+        ready(Ok(swept)).boxed()
     }
 
     fn sweep(&self) -> BoxFuture<'_, Result<(), Error>> {

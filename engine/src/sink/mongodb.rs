@@ -31,10 +31,11 @@ use self::command::Terms;
 use self::fault::Fault;
 pub use self::server::{Batch, Batches, Server};
 use crate::config::{MongoDbSettings, Place, SinkSettings, TargetSettings};
-use crate::fence::Fence;
+use crate::fence::{Fence, Generation};
 use crate::machine::Machine;
 use crate::plan::SinkWrites;
-use crate::sink::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
+use crate::sink::lineage::Lineage;
+use crate::sink::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::source::TopicPartition;
 
 /// Tombstones of all collections of the sink's database.
@@ -60,6 +61,7 @@ pub struct MongoDbSink {
     machine: Machine,
     /// Whether the server is part of a replica set, or a router of a sharded cluster. Believed until `check` has asked.
     replicated: AtomicBool,
+    lineage: Lineage,
 }
 
 impl MongoDbSink {
@@ -80,6 +82,7 @@ impl MongoDbSink {
             server: OnceCell::new(),
             machine: Machine::REAL,
             replicated: AtomicBool::new(true),
+            lineage: Lineage::default(),
         })
     }
 
@@ -197,8 +200,20 @@ impl Sink for MongoDbSink {
         Box::pin(async move { self.read_watermark(group, source).await.map_err(|fault| self.error(WATERMARKS, fault)) })
     }
 
-    fn store_watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition, watermark: Watermark) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(async move { self.write_watermark(group, source, watermark).await.map_err(|fault| self.error(WATERMARKS, fault)) })
+    fn store_watermark<'a>(
+        &'a self,
+        group: &'a str,
+        source: &'a TopicPartition,
+        replaces: Replaces,
+        watermark: Watermark,
+    ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
+        Box::pin(
+            async move { self.write_watermark(group, source, replaces, watermark).await.map_err(|fault| self.error(WATERMARKS, fault)) },
+        )
+    }
+
+    fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(async { self.ask_lineage().await.map_err(|fault| self.error(&self.settings.database, fault)) })
     }
 
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>> {
@@ -213,6 +228,13 @@ impl Sink for MongoDbSink {
         Box::pin(async move {
             let collection = collection(target).map_err(|fault| self.error(&target.name, fault))?;
             self.clear_collection(collection, fence, partition).await.map_err(|fault| self.error(collection, fault))
+        })
+    }
+
+    fn sweep_generation<'a>(&'a self, target: &'a TargetSettings, generation: Generation) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(async move {
+            let collection = collection(target).map_err(|fault| self.error(&target.name, fault))?;
+            self.sweep_collection(collection, generation).await.map_err(|fault| self.error(collection, fault))
         })
     }
 

@@ -8,9 +8,12 @@ mod fault;
 mod script;
 mod servers;
 mod slot;
+mod state;
+mod sweep;
 mod version;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -21,10 +24,11 @@ use self::script::{By, Scratch, Scripts};
 pub use self::servers::Dial;
 use self::servers::{Link, Servers};
 pub use self::version::StoredVersion;
-use super::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
+use super::lineage::Lineage;
+use super::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::config::{Place, RedisSettings, SinkSettings, TargetSettings};
 use crate::fence::{Fence, Generation};
-use crate::plan::{Bytes, FencedWrite, SinkWrites};
+use crate::plan::SinkWrites;
 use crate::source::TopicPartition;
 
 /// Pipelines of one batch that are under way to one shard: the next is written while the server works on the last.
@@ -38,6 +42,9 @@ pub struct RedisSink {
     targets: Vec<Arc<TargetSettings>>,
     servers: Servers,
     scripts: Scripts,
+    lineage: Lineage,
+    /// A server that was a primary once is no wrong address when it is a replica.
+    was_fit: AtomicBool,
 }
 
 /// What became of each write of a pipeline; `None` where it must be sent again.
@@ -71,6 +78,8 @@ impl RedisSink {
             targets,
             servers: Servers::new(&settings.name, redis, settings.write_timeout, dial)?,
             scripts: Scripts::new(),
+            lineage: Lineage::default(),
+            was_fit: AtomicBool::new(false),
         })
     }
 
@@ -237,93 +246,6 @@ impl RedisSink {
         }
         Err(self.servers.at("cluster").away("slots of the cluster are moving"))
     }
-
-    async fn read_watermark(&self, group: &str, source: &TopicPartition) -> Result<Option<Watermark>, Error> {
-        let topology = self.servers.topology().await?;
-        let mut smallest: Option<Watermark> = None;
-        for tag in &topology.tags {
-            let key = watermark_key(*tag, group, source);
-            let mut command = Cmd::new();
-            command.arg("GET").arg(&key);
-            let Value::BulkString(text) = self.at_key(&key, command).await? else { return Ok(None) };
-            let Some(watermark) = parse_watermark(&text) else {
-                let message = format!("the key {key} holds something that is no watermark; remove it if another program wrote it");
-                return Err(Error::Setup { sink: self.name.clone(), message });
-            };
-            let position = |watermark: &Watermark| (watermark.generation, watermark.next_offset);
-            if smallest.as_ref().is_none_or(|smallest| position(&watermark) < position(smallest)) {
-                smallest = Some(watermark);
-            }
-        }
-        Ok(smallest)
-    }
-
-    async fn write_watermark(&self, group: &str, source: &TopicPartition, watermark: Watermark) -> Result<(), Error> {
-        let topology = self.servers.topology().await?;
-        let text = format!("{} {} {}", watermark.generation.number(), watermark.next_offset, watermark.written_at_ms);
-        for tag in &topology.tags {
-            let key = watermark_key(*tag, group, source);
-            let mut command = Cmd::new();
-            command.arg("SET").arg(&key).arg(&text);
-            self.at_key(&key, command).await?;
-        }
-        Ok(())
-    }
-
-    async fn read_identity(&self, topic: &str) -> Result<Option<TopicIdentity>, Error> {
-        let key = identity_key(topic);
-        let mut command = Cmd::new();
-        command.arg("GET").arg(&key);
-        let Value::BulkString(json) = self.at_key(&key, command).await? else { return Ok(None) };
-        serde_json::from_slice(&json).map(Some).map_err(|error| Error::Setup {
-            sink: self.name.clone(),
-            message: format!("the key {key} holds no topic identity ({error}); remove it if another program wrote it"),
-        })
-    }
-
-    async fn write_identity(&self, topic: &str, identity: &TopicIdentity) -> Result<(), Error> {
-        let key = identity_key(topic);
-        let json = serde_json::to_vec(identity).map_err(|error| Error::Setup {
-            sink: self.name.clone(),
-            message: format!("the identity of {topic} can't be written: {error}"),
-        })?;
-        self.at_key(&key, self.scripts.store_identity(&key, &json, identity.generation)).await?;
-        Ok(())
-    }
-
-    async fn clear_target(&self, target: &TargetSettings, fence: Fence, partition: i32) -> Result<(), Error> {
-        let Place::Redis { prefix, .. } = &target.place else { return Ok(()) };
-        let target = Arc::new(target.clone());
-        let topology = self.servers.topology().await?;
-        for link in &topology.shards {
-            let mut cursor: u64 = 0;
-            loop {
-                let mut command = Cmd::new();
-                command.arg("SCAN").arg(cursor).arg("MATCH").arg(glob(prefix)).arg("COUNT").arg(self.max_pipeline);
-                let answer = link.one(command).await.and_then(|answer| Ok(redis::from_redis_value::<(u64, Vec<Vec<u8>>)>(answer)?));
-                let (next, keys) = answer.map_err(|error| self.servers.at(&link.address).command(&error))?;
-                let keys = keys.iter().filter(|key| !self.is_of_longer_prefix(prefix, key));
-                for result in self.write_all(&deletes(&target, keys, fence, partition)).await {
-                    result?;
-                }
-                if next == 0 {
-                    break;
-                }
-                cursor = next;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a key that begins with `prefix:` belongs to a target whose own prefix goes on, as `orders:open` after `orders` does.
-    fn is_of_longer_prefix(&self, prefix: &str, key: &[u8]) -> bool {
-        self.targets.iter().any(|target| match &target.place {
-            Place::Redis { prefix: other, .. } => {
-                other.len() > prefix.len() && key.strip_prefix(other.as_bytes()).is_some_and(|rest| rest.starts_with(b":"))
-            }
-            Place::MongoDb { .. } => false,
-        })
-    }
 }
 
 /// As `decide.lua` numbers them.
@@ -335,46 +257,6 @@ fn outcome_of(code: i64) -> Option<WriteOutcome> {
         4 => Some(WriteOutcome::Stale),
         _ => None,
     }
-}
-
-/// One delete for each key.
-fn deletes<'k>(target: &Arc<TargetSettings>, keys: impl Iterator<Item = &'k Vec<u8>>, fence: Fence, partition: i32) -> SinkWrites {
-    // No guest takes part in a truncate.
-    let mut writes = SinkWrites { partition, module: "0000000000000000".into(), targets: vec![target.clone()], ..SinkWrites::default() };
-    for key in keys {
-        let key_bytes = Bytes { start: writes.bytes.len(), len: key.len() };
-        writes.bytes.extend_from_slice(key);
-        writes.writes.push(FencedWrite { target: 0, record: 0, fence, key: key_bytes, document: None, ttl_seconds: 0, content: 0 });
-    }
-    writes
-}
-
-/// All keys of a prefix, as SCAN's MATCH has it.
-fn glob(prefix: &str) -> String {
-    let mut pattern = String::with_capacity(prefix.len() + 2);
-    for letter in prefix.chars() {
-        if matches!(letter, '*' | '?' | '[' | ']' | '^' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern.push_str(":*");
-    pattern
-}
-
-fn watermark_key(tag: u32, group: &str, source: &TopicPartition) -> String {
-    format!("_sync:watermark:{{{tag}}}:{group}/{}/{}", source.topic, source.partition)
-}
-
-fn parse_watermark(text: &[u8]) -> Option<Watermark> {
-    let mut parts = std::str::from_utf8(text).ok()?.split(' ');
-    let generation = Generation::new(parts.next()?.parse().ok()?)?;
-    let (next_offset, written_at_ms) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(Watermark { generation, next_offset, written_at_ms })
-}
-
-fn identity_key(topic: &str) -> String {
-    format!("_sync:identity:{topic}")
 }
 
 fn place(target: &TargetSettings) -> String {
@@ -416,8 +298,18 @@ impl Sink for RedisSink {
         self.read_watermark(group, source).boxed()
     }
 
-    fn store_watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition, watermark: Watermark) -> BoxFuture<'a, Result<(), Error>> {
-        self.write_watermark(group, source, watermark).boxed()
+    fn store_watermark<'a>(
+        &'a self,
+        group: &'a str,
+        source: &'a TopicPartition,
+        replaces: Replaces,
+        watermark: Watermark,
+    ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
+        self.write_watermark(group, source, replaces, watermark).boxed()
+    }
+
+    fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.ask_lineage().boxed()
     }
 
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>> {
@@ -430,6 +322,10 @@ impl Sink for RedisSink {
 
     fn clear<'a>(&'a self, target: &'a TargetSettings, fence: Fence, partition: i32) -> BoxFuture<'a, Result<(), Error>> {
         self.clear_target(target, fence, partition).boxed()
+    }
+
+    fn sweep_generation<'a>(&'a self, target: &'a TargetSettings, generation: Generation) -> BoxFuture<'a, Result<u64, Error>> {
+        self.sweep_target(target, generation).boxed()
     }
 
     /// Nothing: Redis expires tombstones itself, and a script can't be overtaken by another.

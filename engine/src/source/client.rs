@@ -87,6 +87,13 @@ pub(crate) fn scanner(settings: &Settings) -> ClientConfig {
     config
 }
 
+/// For asking about the group without being in it, and for setting its offsets while nobody is.
+pub(crate) fn outside(settings: &Settings) -> ClientConfig {
+    let mut config = scanner(settings);
+    config.set("group.id", &settings.kafka.group);
+    config
+}
+
 /// For what the engine writes itself: acknowledged by all replicas, in order, once.
 pub(crate) fn producer(settings: &Settings, message_max_bytes: usize, timeout: Duration) -> ClientConfig {
     let mut config = ClientConfig::new();

@@ -13,8 +13,8 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::client::REQUEST_TIMEOUT;
 use super::kafka::{CommittedPartition, LagStatistics, Reply, SourceEvent, StartAt};
@@ -23,9 +23,11 @@ use super::{Error, TopicPartition};
 
 pub(crate) type GroupConsumer = BaseConsumer<GroupContext>;
 type KafkaSlot = Slot<PartitionQueue<GroupContext>>;
+/// `None`: the partition is no longer this worker's.
+type ReadAnswer = Result<Option<Arc<KafkaSlot>>, Error>;
 
-/// Between two attempts at what the broker did not answer, and between two looks at a full event queue.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at a full event queue.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The state that the polling thread, the callback, readers and commits share.
 pub(crate) struct Membership {
@@ -37,12 +39,14 @@ pub(crate) struct Membership {
     slots: Mutex<HashMap<TopicPartition, Arc<KafkaSlot>>>,
     /// `None` when the thread has ended: then the receiver sees the channel closed.
     events: Mutex<Option<mpsc::Sender<SourceEvent>>>,
+    /// Where reading is to begin, until the polling thread looks.
+    reads: Mutex<Vec<(StartAt, oneshot::Sender<ReadAnswer>)>>,
     pub(super) stopping: AtomicBool,
-    /// Partitions came and could not be resolved in time: leave the group and join again.
+    /// Partitions came and the worker did not hear of them in time: leave the group and join again.
     pub(super) rejoin: AtomicBool,
     started: Instant,
     last_poll_ms: AtomicU64,
-    /// How long the callback waits for offsets. Half of `max.poll.interval.ms`, so that the member is not thrown out while it waits.
+    /// How long the callback waits for room in the event queue. Half of `max.poll.interval.ms`, so that the member is not thrown out while it waits.
     assign_timeout: Duration,
     /// How long it waits for lanes to settle and commit.
     pub(super) drain_timeout: Duration,
@@ -55,6 +59,7 @@ impl Membership {
             owned: Mutex::default(),
             slots: Mutex::default(),
             events: Mutex::new(Some(events)),
+            reads: Mutex::default(),
             stopping: AtomicBool::new(false),
             rejoin: AtomicBool::new(false),
             started: Instant::now(),
@@ -97,8 +102,78 @@ impl Membership {
                 Err(TrySendError::Full(back)) if Instant::now() < deadline => back,
                 Err(TrySendError::Full(back) | TrySendError::Closed(back)) => return Err(back),
             };
-            std::thread::sleep(PAUSE / 10);
+            std::thread::sleep(PAUSE);
         }
+    }
+
+    /// What the group has committed, and what the log holds. Blocks for a few request time-outs at most.
+    pub(super) fn look(&self, source: &TopicPartition) -> Result<Option<CommittedPartition>, Error> {
+        let Some(consumer) = self.consumer().filter(|_| self.owns(source)) else { return Ok(None) };
+        let away = |error: KafkaError| Error::Away { message: format!("{source}: {error}") };
+        let mut asked = TopicPartitionList::with_capacity(1);
+        asked.add_partition(&source.topic, source.partition);
+        let answered = consumer.committed_offsets(asked, REQUEST_TIMEOUT).map_err(away)?;
+        let elem = answered.find_partition(&source.topic, source.partition);
+        if let Some(elem) = &elem {
+            elem.error().map_err(away)?;
+        }
+        let committed = match elem.map(|elem| elem.offset()) {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        };
+        let (low, high) = consumer.fetch_watermarks(&source.topic, source.partition, REQUEST_TIMEOUT).map_err(away)?;
+        Ok(Some(CommittedPartition { source: source.clone(), committed, low, high }))
+    }
+
+    /// Leaves a wish for the polling thread, which alone assigns.
+    pub(super) fn ask_to_read(&self, start: StartAt) -> oneshot::Receiver<ReadAnswer> {
+        let (answer, answered) = oneshot::channel();
+        // After the thread's end nobody would answer: dropped, the sender says so.
+        if locked(&self.events).is_some() {
+            locked(&self.reads).push((start, answer));
+        }
+        answered
+    }
+
+    /// Fulfils the wishes. A partition that is read already is taken out first: librdkafka then drops what it had fetched of it.
+    pub(super) fn serve_reads(&self, consumer: &Arc<GroupConsumer>) {
+        let wishes = std::mem::take(&mut *locked(&self.reads));
+        for (start, answer) in wishes {
+            if !answer.is_closed() {
+                // Nobody waits any more: the partition went meanwhile, and is not read.
+                answer.send(self.begin(consumer, &start)).ok();
+            }
+        }
+    }
+
+    fn begin(&self, consumer: &Arc<GroupConsumer>, start: &StartAt) -> ReadAnswer {
+        let StartAt { source, offset } = start;
+        if !self.owns(source) || self.stopping.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let setup = |what: &str, error: KafkaError| Error::Setup {
+            message: format!("{source} {what}: {error}; restart the worker, and report this with its log"),
+        };
+        let read_before = locked(&self.slots).remove(source);
+        if let Some(slot) = read_before {
+            slot.close();
+            let mut one = TopicPartitionList::with_capacity(1);
+            one.add_partition(&source.topic, source.partition);
+            consumer.incremental_unassign(&one).map_err(|error| setup("can't be read anew", error))?;
+        }
+        // The queue is split off before anything is fetched, so that no record ever lands on the main queue.
+        let queue = consumer.split_partition_queue(&source.topic, source.partition);
+        let queue = queue.ok_or_else(|| Error::Away { message: format!("{source} has no queue yet") })?;
+        let slot = Slot::of_kafka(source.clone(), queue);
+        let mut one = TopicPartitionList::with_capacity(1);
+        one.add_partition_offset(&source.topic, source.partition, Offset::Offset(*offset))
+            .map_err(|error| setup("has no such offset", error))?;
+        if let Err(error) = consumer.incremental_assign(&one) {
+            slot.close();
+            return Err(setup("can't be assigned", error));
+        }
+        locked(&self.slots).insert(source.clone(), Arc::clone(&slot));
+        Ok(Some(slot))
     }
 
     /// Ends every reader.
@@ -113,6 +188,7 @@ impl Membership {
         self.close_readers();
         locked(&self.owned).clear();
         locked(&self.events).take();
+        locked(&self.reads).clear();
     }
 }
 
@@ -126,69 +202,19 @@ impl GroupContext {
         Self { membership }
     }
 
-    /// Partitions come. Their queues are split off before anything is fetched, so that no record ever lands on the main queue.
-    fn resolve(&self, consumer: &GroupConsumer, given: &TopicPartitionList) -> TopicPartitionList {
-        let mut assigned = TopicPartitionList::new();
-        let sources = sources_of(given);
-        if sources.is_empty() || self.membership.stopping.load(Ordering::Acquire) {
-            return assigned;
+    /// Partitions come. Nothing of them is read before the worker says from where.
+    fn take(&self, given: &TopicPartitionList) {
+        let partitions = sources_of(given);
+        if self.membership.stopping.load(Ordering::Acquire) {
+            return;
         }
+        locked(&self.membership.owned).extend(partitions.iter().cloned());
         let deadline = Instant::now() + self.membership.assign_timeout;
-        locked(&self.membership.owned).extend(sources.iter().cloned());
-        let Some(starts) = self.starts(consumer, &sources, deadline) else {
-            // Without offsets nothing may be read; leaving and joining again brings the partitions back to someone.
+        if self.membership.send(SourceEvent::Assigned { partitions }, deadline).is_err() {
+            tracing::error!(
+                "the worker did not hear of its partitions within half of max.poll.interval.ms; leaving the group and joining again"
+            );
             self.membership.rejoin.store(true, Ordering::Release);
-            self.close(&sources);
-            return assigned;
-        };
-        for StartAt { source, offset } in starts {
-            let known = self.membership.slot(&source).is_some();
-            if !known || assigned.add_partition_offset(&source.topic, source.partition, Offset::Offset(offset)).is_err() {
-                tracing::error!(partition = %source, offset, "no such partition or offset in this assignment; it is not read");
-            }
-        }
-        // A partition without an answer is halted: it stays with this worker, unread.
-        let halted: Vec<_> = sources.into_iter().filter(|s| assigned.find_partition(&s.topic, s.partition).is_none()).collect();
-        self.close(&halted);
-        assigned
-    }
-
-    /// `None`: no answer in time.
-    fn starts(&self, consumer: &GroupConsumer, sources: &[TopicPartition], deadline: Instant) -> Option<Vec<StartAt>> {
-        let partitions = loop {
-            match committed(consumer, sources) {
-                Ok(partitions) => break partitions,
-                Err(error) => tracing::warn!(error = %error, "offsets of new partitions can't be read; trying again"),
-            }
-            if Instant::now() >= deadline || self.membership.stopping.load(Ordering::Acquire) {
-                return None;
-            }
-            std::thread::sleep(PAUSE);
-        };
-        self.split(sources);
-        let (reply, answer) = Reply::channel();
-        if self.membership.send(SourceEvent::Assigned { partitions, reply }, deadline).is_err() {
-            return None;
-        }
-        match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(starts) => starts,
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Some(Vec::new()),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                tracing::error!("where to start was not decided within half of max.poll.interval.ms; leaving the group and joining again");
-                None
-            }
-        }
-    }
-
-    fn split(&self, sources: &[TopicPartition]) {
-        let Some(consumer) = self.membership.consumer() else { return };
-        for source in sources {
-            if let Some(queue) = consumer.split_partition_queue(&source.topic, source.partition) {
-                let slot = Slot::of_kafka(source.clone(), queue);
-                if let Some(earlier) = locked(&self.membership.slots).insert(source.clone(), slot) {
-                    earlier.close();
-                }
-            }
         }
     }
 
@@ -244,12 +270,10 @@ impl ConsumerContext for GroupContext {
     fn rebalance(&self, consumer: &GroupConsumer, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            let assigned = self.resolve(consumer, partitions);
-            let result = if cooperative { consumer.incremental_assign(&assigned) } else { consumer.assign(&assigned) };
-            tracing::info!(given = partitions.count(), assigned = assigned.count(), "partitions came");
-            if result.is_err() {
-                self.close(&sources_of(&assigned));
-            }
+            self.take(partitions);
+            let none = TopicPartitionList::new();
+            let result = if cooperative { consumer.incremental_assign(&none) } else { consumer.assign(&none) };
+            tracing::info!(partitions = partitions.count(), "partitions came");
             self.report("partitions can't be assigned", result);
         } else {
             let read = self.release(consumer, partitions);
@@ -273,29 +297,6 @@ impl ClientContext for GroupContext {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(error = %error, reason, "librdkafka");
     }
-}
-
-/// What the group has committed, and what the log holds.
-fn committed(consumer: &GroupConsumer, sources: &[TopicPartition]) -> KafkaResult<Vec<CommittedPartition>> {
-    let mut asked = TopicPartitionList::with_capacity(sources.len());
-    for source in sources {
-        asked.add_partition(&source.topic, source.partition);
-    }
-    let answered = consumer.committed_offsets(asked, REQUEST_TIMEOUT)?;
-    let mut partitions = Vec::with_capacity(sources.len());
-    for source in sources {
-        let elem = answered.find_partition(&source.topic, source.partition);
-        if let Some(elem) = &elem {
-            elem.error()?;
-        }
-        let committed = match elem.map(|elem| elem.offset()) {
-            Some(Offset::Offset(offset)) => Some(offset),
-            _ => None,
-        };
-        let (low, high) = consumer.fetch_watermarks(&source.topic, source.partition, REQUEST_TIMEOUT)?;
-        partitions.push(CommittedPartition { source: source.clone(), committed, low, high });
-    }
-    Ok(partitions)
 }
 
 fn sources_of(list: &TopicPartitionList) -> Vec<TopicPartition> {

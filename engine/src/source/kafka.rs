@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -26,13 +27,11 @@ const QUIET: Duration = Duration::from_secs(10);
 /// What the group's member tells. The channel closes when the member has left the group and its thread has ended.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// Partitions come. The receiver decides where to start, and answers; until then, at most half of `max.poll.interval.ms`, nothing else
-    /// happens. [`Source::reader`] has their readers already.
+    /// Partitions come. Nothing is read of them before [`Source::read`] says from where: one that has to wait for a store, or is halted,
+    /// holds up no other, and stays this worker's.
     Assigned {
-        /// What is known of them.
-        partitions: Vec<CommittedPartition>,
-        /// A partition that the answer leaves out is not read. `None`, or no answer in time: the member leaves and joins again.
-        reply: Reply<Option<Vec<StartAt>>>,
+        /// Which.
+        partitions: Vec<TopicPartition>,
     },
     /// Partitions go; their readers have ended. Until the answer, at most `drain_timeout`, their offsets may still be committed.
     Revoked {
@@ -74,6 +73,8 @@ pub struct StartAt {
 /// How far behind the member is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LagStatistics {
+    /// Whether the group knows this worker as a member, with or without partitions.
+    pub joined: bool,
     /// The partitions that this worker has.
     pub partitions: Vec<PartitionLag>,
 }
@@ -106,7 +107,8 @@ impl LagStatistics {
             }
         }
         partitions.sort_by(|a, b| a.source.cmp(&b.source));
-        Self { partitions }
+        let joined = statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady");
+        Self { joined, partitions }
     }
 }
 
@@ -153,8 +155,21 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
-    fn reader(&self, source: &TopicPartition) -> Option<Box<dyn PartitionReader>> {
-        Some(Box::new(self.membership.slot(source)?.reader()?))
+    fn look<'a>(&'a self, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<CommittedPartition>, Error>> {
+        let (membership, source) = (Arc::clone(&self.membership), source.clone());
+        Box::pin(async move {
+            let looked = tokio::task::spawn_blocking(move || membership.look(&source));
+            looked.await.unwrap_or_else(|error| Err(Error::Away { message: format!("the question's thread ended: {error}") }))
+        })
+    }
+
+    fn read(&self, start: StartAt) -> BoxFuture<'_, Result<Option<Box<dyn PartitionReader>>, Error>> {
+        let answer = self.membership.ask_to_read(start);
+        Box::pin(async move {
+            // Dropped unanswered: the thread has ended, and the membership with it.
+            let Ok(slot) = answer.await else { return Ok(None) };
+            Ok(slot?.and_then(|slot| slot.reader()).map(|reader| Box::new(reader) as Box<dyn PartitionReader>))
+        })
     }
 
     fn commits(&self) -> Arc<dyn Commits> {
@@ -188,6 +203,8 @@ impl Member {
     fn run(mut self) {
         while !self.membership.stopping.load(Ordering::Acquire) {
             self.poll();
+            // On this thread: between two polls no partition comes or goes.
+            self.membership.serve_reads(&self.consumer);
             if self.membership.rejoin.swap(false, Ordering::AcqRel) {
                 self.leave();
                 if let Err(error) = subscribe(&self.consumer, &self.topics) {

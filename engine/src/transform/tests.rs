@@ -110,7 +110,7 @@ pub(crate) fn events(of: &[(u32, i64)]) -> RoutedBatch {
             schema: schema as u32,
             op: if delete { Op::Delete } else { Op::Create },
             changed_at_us: 0,
-            snapshot: false,
+            snapshot: crate::change::Snapshot::No,
             null_value: false,
             follows_own_delete: false,
             before: image.filter(|_| delete),

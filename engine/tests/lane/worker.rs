@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 use streamsync::dead_letter::MemoryDeadLetters;
 use streamsync::engine::{self, Parts};
 use streamsync::http::Health;
-use streamsync::identity::MemoryIdentities;
+use streamsync::identity::{Beginning, Entry, Identities, MemoryIdentities, Rebuild};
 use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
-use streamsync::sink::Sink;
+use streamsync::sink::{Sink, TopicIdentity};
 use streamsync::source::cluster::{CleanupPolicy, TopicFacts, Topics, UNKNOWN_ID};
 use streamsync::source::{self, TopicPartition};
 use tokio::sync::oneshot;
@@ -44,53 +44,122 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     waited.await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// Nobody can start a partition without the stores' watermarks; that is no reason to stop its route for good, nor to hang at a stop.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_is_away_when_partitions_come_delays_them_and_halts_nothing() {
-    let mock = MockCluster::new(1).expect("a mock cluster");
-    mock.create_topic("shop.t", 1, 1).expect("a topic");
-    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", mock.bootstrap_servers()).create().expect("a producer");
-    let records = world::batch(&TopicPartition::new("shop.t", 0), 0, &[Row::Put(1), Row::Put(2)]);
-    for index in 0..records.records.len() {
-        let record = FutureRecord::to("shop.t").key(records.key(index).expect("a key")).payload(records.value(index).expect("a value"));
-        producer.send(record, Duration::from_secs(10)).await.expect("produced");
+/// A worker on a mock cluster whose topic has the rows.
+struct Running {
+    one: Arc<FaultySink>,
+    two: Arc<FaultySink>,
+    identities: Arc<MemoryIdentities>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    stop: oneshot::Sender<()>,
+    worker: JoinSet<Result<(), engine::Error>>,
+    /// Kafka goes with it.
+    _mock: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Running {
+    async fn start(rows: &[Row], prepare: impl AsyncFnOnce(&FaultySink, &MemoryIdentities)) -> Self {
+        let mock = MockCluster::new(1).expect("a mock cluster");
+        mock.create_topic("shop.t", 1, 1).expect("a topic");
+        let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", mock.bootstrap_servers()).create().expect("a producer");
+        let records = world::batch(&TopicPartition::new("shop.t", 0), 0, rows);
+        for index in 0..records.records.len() {
+            let record = FutureRecord::to("shop.t").key(records.key(index).expect("a key")).payload(records.value(index).expect("a value"));
+            producer.send(record, Duration::from_secs(10)).await.expect("produced");
+        }
+        let (settings, module) = world::prepared("halt");
+        let mut settings = (*settings).clone();
+        settings.kafka.brokers = mock.bootstrap_servers();
+        settings.kafka.max_poll_interval = Duration::from_secs(8);
+        settings.drain_timeout = Duration::from_secs(2);
+        settings.loss_check_interval = Duration::from_millis(200);
+        let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
+        let identities = Arc::new(MemoryIdentities::default());
+        prepare(one.as_ref(), identities.as_ref()).await;
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let health = Health::new(settings.http.stalled_after);
+        let parts = Parts {
+            settings: Arc::new(settings),
+            sinks: vec![Arc::clone(&one) as Arc<dyn Sink>, Arc::clone(&two) as Arc<dyn Sink>],
+            dead_letters: Arc::new(MemoryDeadLetters::new(10)),
+            identities: Arc::clone(&identities) as Arc<dyn Identities>,
+            topics: Arc::new(OneTopic),
+            modules: vec![module],
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            machine: Machine::REAL,
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut worker = JoinSet::new();
+        worker.spawn(engine::run_parts(parts, async {
+            stopped.await.ok();
+        }));
+        Self { one, two, identities, metrics, health, stop, worker, _mock: mock }
     }
 
-    let (settings, module) = world::prepared("halt");
-    let mut settings = (*settings).clone();
-    settings.kafka.brokers = mock.bootstrap_servers();
-    settings.kafka.max_poll_interval = Duration::from_secs(8);
-    settings.drain_timeout = Duration::from_secs(2);
-    let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
-    one.watermarks_away.store(true, Ordering::SeqCst);
-    let metrics = Arc::new(Metrics::new().expect("metrics"));
-    let health = Health::new(settings.http.stalled_after);
-    let parts = Parts {
-        settings: Arc::new(settings),
-        sinks: vec![Arc::clone(&one) as Arc<dyn Sink>, Arc::clone(&two) as Arc<dyn Sink>],
-        dead_letters: Arc::new(MemoryDeadLetters::new(10)),
-        identities: Arc::new(MemoryIdentities::default()),
-        topics: Arc::new(OneTopic),
-        modules: vec![module],
-        metrics: Arc::clone(&metrics),
-        health: Arc::clone(&health),
-        machine: Machine::REAL,
-    };
-    let (stop, stopped) = oneshot::channel::<()>();
-    let mut worker = JoinSet::new();
-    worker.spawn(engine::run_parts(parts, async {
-        stopped.await.ok();
-    }));
-    // A quarter of max_poll_interval later the partition is given back, and comes again.
-    until("the partition comes again", || metrics.rebalances.get() >= 3).await;
-    assert_eq!(health.reasons(), Vec::<String>::new());
+    async fn stop(mut self) {
+        self.stop.send(()).expect("the worker runs");
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.worker.join_next()).await.expect("it stops in time");
+        ended.expect("one task").expect("no panic").expect("no route halted");
+        assert_eq!(self.metrics.partitions_assigned.get(), 0);
+    }
+}
+
+/// Nobody can start a partition without the stores' watermarks; that is no reason to leave the group, to halt, or to hang at a stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_delays_its_partitions_alone_and_one_that_is_emptied_is_filled_again() {
+    let away = async |one: &FaultySink, _: &MemoryIdentities| one.watermarks_away.store(true, Ordering::SeqCst);
+    let running = Running::start(&[Row::Put(1), Row::Put(2)], away).await;
+    let Running { one, two, metrics, health, .. } = &running;
+    assert_eq!(health.reasons(), ["starting: the consumer group has not answered yet"]);
+    until("the sink is told to be away", || health.reasons().iter().any(|reason| reason.starts_with("sink one is away"))).await;
+    // Half of max_poll_interval and more: the partition stays, and nobody else is disturbed.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((metrics.rebalances.get(), metrics.partitions_assigned.get()), (1, 1));
     one.watermarks_away.store(false, Ordering::SeqCst);
     until("both rows are stored", || one.store.documents("t").len() == 2).await;
+    until("the worker is ready", || health.reasons().is_empty()).await;
 
-    stop.send(()).expect("the worker runs");
-    let ended = tokio::time::timeout(Duration::from_secs(20), worker.join_next()).await.expect("it stops in time");
-    ended.expect("one task").expect("no panic").expect("no route halted");
-    assert_eq!(metrics.partitions_assigned.get(), 0);
+    // Emptied, with every connection open: noticed by the idle lane, and healed from the log.
+    until("both rows are settled", || health.position(&TopicPartition::new("shop.t", 0)) == Some(2)).await;
+    assert_eq!(metrics.sink("one").rewinds.get(), 0);
+    one.store.flush();
+    until("the rows are stored again", || one.store.documents("t").len() == 2).await;
+    assert_eq!((metrics.rebalances.get(), metrics.sink("one").rewinds.get(), metrics.sink("two").rewinds.get()), (1, 1, 0));
+    assert!(one.store.identity("shop.t").await.expect("in memory").is_some(), "the identity is mirrored again");
+    assert!(two.store.version("t", b"t:1").is_none(), "the other sink has its own targets");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_ends_with_a_sweep_when_the_refill_has_reached_its_end() {
+    let begun = async |one: &FaultySink, identities: &MemoryIdentities| {
+        one.store.plant("t", b"t:99", b"{}".to_vec());
+        let identity = TopicIdentity { cluster_id: "mock".into(), topic_id: UNKNOWN_ID.into(), partitions: 1, generation: 2 };
+        for entry in [
+            Entry::Beginning(Beginning { generation: 2, offsets: vec![0], begun_at_ms: 1 }),
+            Entry::Rebuild(Rebuild { generation: 2, ends: None, swept_at_ms: None }),
+            Entry::Identity(identity),
+        ] {
+            identities.store("shop.t", &entry).await.expect("in memory");
+        }
+    };
+    let running = Running::start(&[Row::Read(1), Row::Read(2), Row::Put(3)], begun).await;
+    let Running { one, identities, metrics, health, .. } = &running;
+    until("the rows are stored", || one.store.documents("t").len() == 4).await;
+    until("they are settled", || health.position(&TopicPartition::new("shop.t", 0)) == Some(3)).await;
+    // The end of the refill is not known yet.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((one.store.documents("t").len(), metrics.route("rows").unproven.get()), (4, 1));
+    let ends = Rebuild { generation: 2, ends: Some(vec![3]), swept_at_ms: None };
+    identities.store("shop.t", &Entry::Rebuild(ends)).await.expect("in memory");
+    until("the route is proven", || metrics.route("rows").unproven.get() == 0).await;
+    let left: Vec<_> = one.store.documents("t").into_keys().collect();
+    assert_eq!(left, [b"t:1".to_vec(), b"t:2".to_vec(), b"t:3".to_vec()]);
+    assert_eq!((metrics.sink("one").swept.get(), metrics.sink("two").swept.get()), (1, 0));
+    let record = identities.load(&["shop.t".to_owned()]).await.expect("in memory").remove("shop.t").expect("there is one");
+    assert!(record.rebuild.expect("there is one").swept_at_ms.is_some());
+    running.stop().await;
 }
 
 /// What a start would say of a module is said by `streamsync check` before.

@@ -11,12 +11,13 @@ use streamsync::config::{Settings, TargetSettings};
 use streamsync::dead_letter::{self, DeadLetter, DeadLetters, MemoryDeadLetters};
 use streamsync::fence::{Fence, Generation};
 use streamsync::http::Health;
-use streamsync::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
+use streamsync::identity::{Identities, MemoryIdentities};
+use streamsync::lane::{Budget, End, Lane, Mark, Meter, Order, Prepare, Shared};
 use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::plan::{FencedWrite, SinkWrites};
 use streamsync::sink::memory::MemorySink;
-use streamsync::sink::{self, Sink, TopicIdentity, Watermark, WriteOutcome};
+use streamsync::sink::{self, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use streamsync::source::{self, BatchLimits, PartitionReader, RecordBatch, TopicPartition};
 use streamsync::transform::{Guest, Module, TransformHost};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -111,6 +112,10 @@ pub struct FaultySink {
     pub gate: Semaphore,
     /// Watermarks are not answered.
     pub watermarks_away: AtomicBool,
+    /// Of so many watermarks the sink does not say that it has stored them.
+    pub answers_lost: AtomicU64,
+    /// Which server it is.
+    pub lineage: AtomicU64,
 }
 
 impl FaultySink {
@@ -121,6 +126,8 @@ impl FaultySink {
             attempts: Mutex::default(),
             gate: Semaphore::new(GATE),
             watermarks_away: AtomicBool::new(false),
+            answers_lost: AtomicU64::new(0),
+            lineage: AtomicU64::new(0),
         })
     }
 
@@ -192,9 +199,21 @@ impl Sink for FaultySink {
         &'a self,
         group: &'a str,
         source: &'a TopicPartition,
+        replaces: Replaces,
         watermark: Watermark,
-    ) -> BoxFuture<'a, Result<(), sink::Error>> {
-        self.store.store_watermark(group, source, watermark)
+    ) -> BoxFuture<'a, Result<MarkOutcome, sink::Error>> {
+        async move {
+            let outcome = self.store.store_watermark(group, source, replaces, watermark).await;
+            if self.answers_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                return Err(self.away());
+            }
+            outcome
+        }
+        .boxed()
+    }
+
+    fn lineage(&self) -> BoxFuture<'_, Result<u64, sink::Error>> {
+        ready(Ok(self.lineage.load(Ordering::SeqCst))).boxed()
     }
 
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, sink::Error>> {
@@ -207,6 +226,10 @@ impl Sink for FaultySink {
 
     fn clear<'a>(&'a self, target: &'a TargetSettings, fence: Fence, partition: i32) -> BoxFuture<'a, Result<(), sink::Error>> {
         self.store.clear(target, fence, partition)
+    }
+
+    fn sweep_generation<'a>(&'a self, target: &'a TargetSettings, generation: Generation) -> BoxFuture<'a, Result<u64, sink::Error>> {
+        self.store.sweep_generation(target, generation)
     }
 
     fn sweep(&self) -> BoxFuture<'_, Result<(), sink::Error>> {
@@ -268,6 +291,8 @@ pub enum Row {
     Put(i64),
     /// The same, without the column `name`.
     Incomplete(i64),
+    /// The same, read by a snapshot.
+    Read(i64),
     /// The row is gone.
     Delete(i64),
     /// The table was emptied.
@@ -283,6 +308,9 @@ pub fn batch(source: &TopicPartition, first_offset: i64, rows: &[Row]) -> Record
     for (offset, row) in (first_offset..).zip(rows) {
         let (key, value) = match row {
             Row::Put(id) => (Some(*id), format!(r#"{{"before":null,"after":{{"id":{id},"name":"n"}},{about},"op":"c"}}"#)),
+            Row::Read(id) => {
+                (Some(*id), format!(r#"{{"before":null,"after":{{"id":{id},"name":"n"}},{},"op":"r"}}"#, about.replace("false", "true")))
+            }
             Row::Incomplete(id) => (Some(*id), format!(r#"{{"before":null,"after":{{"id":{id}}},{about},"op":"c"}}"#)),
             Row::Delete(id) => (Some(*id), format!(r#"{{"before":{{"id":{id},"name":"n"}},"after":null,{about},"op":"d"}}"#)),
             Row::Truncate => (None, format!(r#"{{"before":null,"after":null,{about},"op":"t"}}"#)),
@@ -300,7 +328,9 @@ pub struct World {
     pub two: Arc<FaultySink>,
     pub commits: Arc<KeptCommits>,
     pub letters: Arc<KeptLetters>,
+    pub identities: Arc<MemoryIdentities>,
     pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
     pub source: TopicPartition,
     /// Seconds since the last poll.
     pub poll_age: Arc<AtomicU64>,
@@ -336,6 +366,13 @@ impl World {
         let meter = Meter::new(&metrics, health.lane_started(prepare.route_name(), &source), prepare.route_name(), &source);
         let (orders, ordered) = watch::channel(Order::Run);
         let (records, read) = mpsc::channel(64);
+        let identities = Arc::new(MemoryIdentities::default());
+        let begin = Watermark { generation: Generation::FIRST, next_offset: 0, written_at_ms: 0 };
+        let marks = [&one, &two].into_iter().enumerate().filter(|_| routed).map(|(index, sink)| {
+            let taken = Mark::take_over((index, sink.as_ref()), "streamsync", &source, 0, None, begin).now_or_never();
+            taken.expect("in memory").expect("an answer").expect("nothing there yet")
+        });
+        let marks = marks.collect();
         let lane = Lane {
             shared: Arc::new(Shared {
                 sinks: vec![Arc::clone(&one) as Arc<dyn Sink>, Arc::clone(&two) as Arc<dyn Sink>],
@@ -344,7 +381,8 @@ impl World {
                 poll_age: Arc::new(move || Duration::from_secs(age.load(Ordering::SeqCst))),
                 sink_metrics: vec![metrics.sink("one"), metrics.sink("two")],
                 metrics: Arc::clone(&metrics),
-                health,
+                health: Arc::clone(&health),
+                identities: Arc::clone(&identities) as Arc<dyn Identities>,
                 machine: Machine::REAL,
                 settings: Arc::clone(&settings),
             }),
@@ -354,10 +392,25 @@ impl World {
             reader: Box::new(ChannelReader(read)),
             meter,
             budget: Arc::new(Budget::new(settings.dead_letters.max_per_minute)),
+            marks,
         };
         let mut running = JoinSet::new();
         running.spawn(lane.run(ordered));
-        Self { one, two, commits, letters, metrics, source, poll_age, orders, records: Some(records), lane: running, next_offset: 0 }
+        Self {
+            one,
+            two,
+            commits,
+            letters,
+            identities,
+            metrics,
+            health,
+            source,
+            poll_age,
+            orders,
+            records: Some(records),
+            lane: running,
+            next_offset: 0,
+        }
     }
 
     /// Hands over the next batch.

@@ -282,10 +282,16 @@ pub async fn unfit(url: &str) {
     let error = evicting.expect_err("a server that evicts");
     assert!(error.to_string().contains("maxmemory-policy noeviction"), "{error}");
     store.sink.check().await.expect("a server that is fit");
+    let lineage = store.sink.lineage().await.expect("an answer");
     let _: redis::Value = store.ask(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    let (checked, written) = (store.sink.check().await, store.sink.write(&writes).await);
+    let (checked, written) = (sink_of(url).check().await, store.sink.write(&writes).await);
+    let (failing_over, lineage_of_replica) = (store.sink.check().await, store.sink.lineage().await);
     let _: redis::Value = store.ask(&["REPLICAOF", "NO", "ONE"]).await;
     assert!(matches!(checked, Err(Error::Setup { .. })), "{checked:?}");
+    // One that was a primary before will have a successor.
+    assert!(matches!(failing_over, Err(Error::Away { .. })), "{failing_over:?}");
+    assert!(matches!(lineage_of_replica, Err(Error::Away { .. })), "{lineage_of_replica:?}");
+    assert_eq!(store.sink.lineage().await.expect("an answer"), lineage + 1, "it may have taken over another server's data");
     assert!(written.iter().all(|result| matches!(result, Err(Error::Away { .. }))), "{written:?}");
     let written = store.sink.write(&writes).await;
     assert!(written.iter().all(|result| matches!(result, Ok(WriteOutcome::Applied))), "{written:?}");

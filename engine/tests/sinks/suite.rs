@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use streamsync::config::TargetSettings;
 use streamsync::fence::{Fence, Generation};
 use streamsync::plan::{Bytes, FencedWrite, SinkWrites};
-use streamsync::sink::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
+use streamsync::sink::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use streamsync::source::TopicPartition;
 
 /// The suite's document, in every store: a row of two columns beside its key.
@@ -149,6 +149,7 @@ pub async fn all(store: &dyn Store) {
     mixed_batch(store).await;
     keys_and_sizes(store).await;
     clearing(store).await;
+    sweeping(store).await;
     watermarks(store).await;
     identities(store).await;
     store.sink().sweep().await.expect("a round of the sweep");
@@ -310,21 +311,95 @@ async fn clearing(store: &dyn Store) {
     bench.expect(&[put("key-0", fence(1, 21), "after")], &[WriteOutcome::Applied]).await;
 }
 
+async fn sweeping(store: &dyn Store) {
+    let (bench, other) = (Bench::new(store, "swept"), Bench::new(store, "unswept"));
+    let generation = |number| Generation::new(number).expect("a generation");
+    let last_of_first = Fence::last_before(generation(2)).expect("there is one");
+    let keys: Vec<String> = (0..1_257).map(|number| format!("key-{number}")).collect();
+    for partition in [0, 7] {
+        let of_partition = keys.iter().enumerate().filter(|(number, _)| (number % 2 == 0) == (partition == 0));
+        let writes: Vec<_> = of_partition.map(|(_, key)| put(key, fence(1, 10), "before")).collect();
+        for result in bench.send(partition, &writes).await {
+            result.expect("a write that the store takes");
+        }
+    }
+    other.expect(&[put("key-0", fence(1, 10), "before")], &[WriteOutcome::Applied]).await;
+    store.plant(&bench.target, "planted", &Document { text: "planted".into(), number: 0 }).await;
+    // The topic was created again with other partitions: its rows come from anywhere.
+    let rows: Vec<_> = keys.iter().take(300).map(|key| put(key, fence(2, 3), "again")).collect();
+    bench.send(3, &rows).await.into_iter().for_each(|result| assert_eq!(result.expect("taken"), WriteOutcome::Applied));
+    bench.expect(&[delete("gone", fence(2, 4))], &[WriteOutcome::Applied]).await;
+
+    let sink = store.sink();
+    assert_eq!(sink.sweep_generation(&bench.target, generation(1)).await.expect("nothing was before the first"), 0);
+    bench.holds("key-1000", Some("before"), Some((fence(1, 10), false))).await;
+    let swept = sink.sweep_generation(&bench.target, generation(2)).await.expect("a sweep");
+    assert_eq!(swept, 1_257 - 300 + 1);
+    assert_eq!(sink.sweep_generation(&bench.target, generation(2)).await.expect("a second sweep"), 0);
+    for (number, key) in keys.iter().enumerate().step_by(101) {
+        match number < 300 {
+            true => bench.holds(key, Some("again"), Some((fence(2, 3), false))).await,
+            false => bench.holds(key, None, Some((last_of_first, true))).await,
+        }
+    }
+    bench.holds("planted", None, Some((last_of_first, true))).await;
+    bench.holds("gone", None, Some((fence(2, 4), true))).await;
+    other.holds("key-0", Some("before"), Some((fence(1, 10), false))).await;
+    // A zombie of the generation before brings nothing back, and a row of this one may come from any partition.
+    bench
+        .send(1, &[put("key-1001", fence(2, 9), "new")])
+        .await
+        .into_iter()
+        .for_each(|result| assert_eq!(result.expect("taken"), WriteOutcome::Applied));
+    bench.expect(&[put("key-1000", fence(1, 99), "late")], &[WriteOutcome::Stale]).await;
+}
+
 async fn watermarks(store: &dyn Store) {
     let sink = store.sink();
     let partition = |partition| TopicPartition { topic: unique("watermark-topic").into(), partition };
     let (first, second) = (partition(0), partition(1));
-    let watermark = |next_offset| Watermark { generation: Generation::FIRST, next_offset, written_at_ms: 1_700_000_000_123 };
+    let at = |next_offset, written_at_ms| Watermark { generation: Generation::FIRST, next_offset, written_at_ms };
+    let watermark = |next_offset| at(next_offset, 1_700_000_000_123);
+    let anything = Replaces::NotBehind(None);
     assert_eq!(sink.watermark("group", &first).await.expect("an answer"), None);
-    sink.store_watermark("group", &first, watermark(7)).await.expect("stored");
+    assert_eq!(sink.store_watermark("group", &first, anything, watermark(7)).await.expect("an answer"), MarkOutcome::Stored);
     assert_eq!(sink.watermark("group", &first).await.expect("an answer"), Some(watermark(7)));
     assert_eq!(sink.watermark("group", &second).await.expect("an answer"), None);
     assert_eq!(sink.watermark("other-group", &first).await.expect("an answer"), None);
-    sink.store_watermark("group", &first, watermark(i64::MAX)).await.expect("stored");
-    assert_eq!(sink.watermark("group", &first).await.expect("an answer"), Some(watermark(i64::MAX)));
-    // After a restore from a backup the position goes back, and the watermark with it.
-    sink.store_watermark("group", &first, watermark(3)).await.expect("stored");
-    assert_eq!(sink.watermark("group", &first).await.expect("an answer"), Some(watermark(3)));
+    let later = Generation::FIRST.next().expect("there is one");
+    let next_generation = |next_offset| Watermark { generation: later, ..watermark(next_offset) };
+    use MarkOutcome::{Found, Stored};
+    use Replaces::{NotBehind, Own};
+    for (replaces, new, expected) in [
+        // A lane goes on from exactly what it stored; the same offset of another lane or another time is another watermark.
+        (Own(watermark(7), None), watermark(9), Stored),
+        (Own(watermark(7), None), watermark(12), Found(Some(watermark(9)))),
+        (Own(at(9, 5), None), watermark(12), Found(Some(watermark(9)))),
+        (Own(watermark(7), Some(watermark(9))), watermark(9), Stored),
+        (Own(watermark(7), Some(watermark(9))), watermark(12), Stored),
+        // Sent again because its answer was lost.
+        (Own(watermark(9), None), watermark(12), Stored),
+        (Own(watermark(12), None), watermark(i64::MAX), Stored),
+        // A lane begins behind it, in front of it, or where the sink turns out to be behind.
+        (NotBehind(Some(watermark(40))), watermark(3), Stored),
+        (NotBehind(Some(watermark(4))), watermark(4), Found(Some(watermark(3)))),
+        (NotBehind(Some(next_generation(0))), watermark(4), Found(Some(watermark(3)))),
+        (NotBehind(Some(at(3, 9))), next_generation(0), Stored),
+        (NotBehind(Some(watermark(50))), next_generation(1), Stored),
+        (NotBehind(None), watermark(1), Stored),
+    ] {
+        let outcome = sink.store_watermark("group", &first, replaces, new).await.expect("an answer");
+        assert_eq!(outcome, expected, "{replaces:?} by {new:?}");
+        let found = sink.watermark("group", &first).await.expect("an answer");
+        assert_eq!(found, Some(if expected == Stored { new } else { found.expect("there is one") }), "{replaces:?} by {new:?}");
+    }
+    // Where nothing stands, only a lane that begins, and read nothing, writes one.
+    for replaces in [Own(watermark(7), None), Own(watermark(7), Some(watermark(9))), NotBehind(Some(watermark(7)))] {
+        assert_eq!(sink.store_watermark("group", &second, replaces, watermark(9)).await.expect("an answer"), Found(None), "{replaces:?}");
+    }
+    assert_eq!(sink.watermark("group", &second).await.expect("an answer"), None);
+    let lineage = sink.lineage().await.expect("an answer");
+    assert_eq!(sink.lineage().await.expect("an answer"), lineage, "the same servers");
 }
 
 async fn identities(store: &dyn Store) {

@@ -5,9 +5,11 @@ mod all_types;
 mod composite_key;
 mod crud;
 mod foundations;
+mod healed;
 mod metrics;
 mod poison;
 mod primary_key_change;
+mod rebuild;
 mod replay;
 mod restart;
 mod sink_away;
@@ -47,6 +49,8 @@ fn main() -> Result<ExitCode> {
         restart,
         replay,
         sink_away,
+        healed,
+        rebuild,
         poison,
         metrics,
     ];

@@ -19,6 +19,7 @@ struct Case {
     accept: bool,
     topic_id: &'static str,
     partitions: i32,
+    begins_at: Option<i64>,
 }
 
 /// A partition that was read before, by two sinks, up to offset 500.
@@ -33,6 +34,7 @@ fn known() -> Case {
         accept: false,
         topic_id: "t1",
         partitions: 4,
+        begins_at: None,
     }
 }
 
@@ -70,7 +72,8 @@ fn run(case: &Case) -> Result<Start, Halt> {
         accept_truncated_log: case.accept,
         now_ms: NOW,
         group: "sync",
-        control_topic: "streamsync.control",
+        begins_at: case.begins_at,
+        route: "orders",
     })
 }
 
@@ -127,12 +130,20 @@ fn the_highest_generation_wins_and_earlier_progress_does_not_count() {
     let watermarks = || vec![Some((3, 20, NOW)), Some((3, 30, NOW))];
     starts(Case { stored: third(), watermarks: watermarks(), ..known() }, (3, 20, false));
     starts(Case { stored: third(), committed: None, ..known() }, (3, 0, true));
-    halts(Case { watermarks: watermarks(), ..known() }, Reason::IdentityLost, &["generation 3", "streamsync.control"]);
+    halts(
+        Case { watermarks: watermarks(), ..known() },
+        Reason::IdentityLost,
+        &["generation 3", "streamsync generation next --route orders"],
+    );
 }
 
 #[test]
 fn a_gap_halts() {
-    halts(Case { low: 501, ..known() }, Reason::OffsetLost, &["500", "begins at 501", "snapshot"]);
+    halts(
+        Case { low: 501, ..known() },
+        Reason::OffsetLost,
+        &["500", "begins at 501", "snapshot", "`streamsync rebuild --route orders --after-snapshot`", "--snapshot-complete`"],
+    );
     halts(Case { low: 501, accept: true, ..known() }, Reason::OffsetLost, &["500 to 500"]);
     halts(
         Case { low: 450, watermarks: vec![Some((1, 400, NOW)), Some((1, 500, NOW))], ..known() },
@@ -143,15 +154,33 @@ fn a_gap_halts() {
 }
 
 #[test]
+fn a_generation_that_was_begun_by_command_is_complete_from_its_beginning_on() {
+    let second = |begins_at, low| Case {
+        stored: vec![identity(1), identity(2)],
+        begins_at: Some(begins_at),
+        low,
+        // What was committed in the generation before is no progress of this one.
+        committed: Some(900),
+        ..known()
+    };
+    starts(second(40, 0), (2, 40, false));
+    starts(second(40, 40), (2, 40, false));
+    halts(second(40, 41), Reason::LogTruncated, &["begins at offset 40", "the log begins at offset 41", "--after-snapshot"]);
+    starts(Case { watermarks: vec![Some((2, 60, NOW)), None], ..second(40, 0) }, (2, 40, false));
+    starts(Case { watermarks: vec![Some((2, 60, NOW)), Some((2, 70, NOW))], ..second(40, 50) }, (2, 60, false));
+    starts(Case { committed: None, watermarks: vec![None, None], ..second(1000, 3) }, (2, 1000, true));
+}
+
+#[test]
 fn another_identity_halts() {
     halts(
         Case { topic_id: "t2", ..known() },
         Reason::IdentityChanged,
-        &["t1", "t2", "\"generation\":2", "identity/shop.orders|", "--delete-offsets --group sync"],
+        &["t1", "t2", "`streamsync rebuild --route orders`", "`streamsync generation next --route orders`"],
     );
     halts(Case { partitions: 6, ..known() }, Reason::IdentityChanged, &["4 partitions", "now has 6"]);
     halts(Case { stored: Vec::new(), ..known() }, Reason::IdentityLost, &["committed offset 500"]);
-    halts(Case { stored: Vec::new(), committed: None, ..known() }, Reason::IdentityLost, &["watermark 500", "\"generation\":1"]);
+    halts(Case { stored: Vec::new(), committed: None, ..known() }, Reason::IdentityLost, &["watermark 500", "streamsync rebuild"]);
     halts(Case { stored: vec![identity(0)], ..known() }, Reason::IdentityLost, &["generation 0"]);
 }
 

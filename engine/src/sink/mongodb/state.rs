@@ -3,12 +3,14 @@
 //! `_sync_watermarks`: `{_id: "<group>/<topic>/<partition>", generation: int, next_offset: long, written_at: date}`; a topic's name
 //! holds no `/`, so no two share an `_id`. `_sync_identities`: `{_id: "<topic>", cluster_id, topic_id, partitions, generation}`.
 
+use mongodb::bson::{RawDocumentBuf, rawdoc};
+
 use super::bson_bytes::{Elements, Value, Writer, kind};
 use super::command::{Terms, find, millis};
 use super::fault::Fault;
 use super::{IDENTITIES, MongoDbSink, WATERMARKS, number};
 use crate::fence::Generation;
-use crate::sink::{TopicIdentity, Watermark};
+use crate::sink::{MarkOutcome, Replaces, TopicIdentity, Watermark};
 use crate::source::TopicPartition;
 
 /// How often an identity is written again because another worker wrote it first.
@@ -28,20 +30,71 @@ impl MongoDbSink {
         }
     }
 
-    pub(super) async fn write_watermark(&self, group: &str, source: &TopicPartition, watermark: Watermark) -> Result<(), Fault> {
+    /// Nothing is written over what the lane does not know: each attempt's condition is a whole watermark, or that there is none.
+    pub(super) async fn write_watermark(
+        &self,
+        group: &str,
+        source: &TopicPartition,
+        replaces: Replaces,
+        watermark: Watermark,
+    ) -> Result<MarkOutcome, Fault> {
         let id = watermark_id(group, source);
-        let command = upsert_one(WATERMARKS, self.terms(), &id, None, |out| {
-            out.i32("generation", watermark.generation.number().into());
-            out.i64("next_offset", watermark.next_offset);
-            out.date_ms("written_at", watermark.written_at_ms);
-        });
-        // Two first writes at the same time: the second finds the first's document and replaces it.
+        let mut found = None;
         for _ in 0..MAX_ATTEMPTS {
-            if self.run_one(WATERMARKS, command.finish_copy()).await? {
-                return Ok(());
+            let replaced = match replaces {
+                Replaces::Own(known, tried) => vec![Some(known), tried, Some(watermark)],
+                Replaces::NotBehind(_) => vec![self.read_watermark(group, source).await?],
+            };
+            let permitted = |old: &Option<Watermark>| replaces.permits(*old, watermark);
+            for old in replaced.into_iter().filter(permitted) {
+                if self.replace_watermark(&id, old, watermark).await? {
+                    return Ok(MarkOutcome::Stored);
+                }
+            }
+            found = self.read_watermark(group, source).await?;
+            if !replaces.permits(found, watermark) {
+                return Ok(MarkOutcome::Found(found));
             }
         }
-        Err(contended(WATERMARKS, &id))
+        // It changes faster than it can be replaced: another worker has the partition.
+        Ok(MarkOutcome::Found(found))
+    }
+
+    /// Whether it was `old` that stood there.
+    async fn replace_watermark(&self, id: &str, old: Option<Watermark>, new: Watermark) -> Result<bool, Fault> {
+        let condition = |out: &mut Writer| match old {
+            Some(old) => {
+                out.i32("generation", old.generation.number().into());
+                out.i64("next_offset", old.next_offset);
+                out.date_ms("written_at", old.written_at_ms);
+            }
+            None => {
+                out.begin("generation");
+                out.value("$exists", Value { kind: kind::BOOLEAN, bytes: &[0] });
+                out.end();
+            }
+        };
+        let command = update_one(WATERMARKS, self.terms(), id, old.is_none(), condition, |out| {
+            out.i32("generation", new.generation.number().into());
+            out.i64("next_offset", new.next_offset);
+            out.date_ms("written_at", new.written_at_ms);
+        });
+        Ok(self.run_one(WATERMARKS, command.finish_copy()).await? == Some(1))
+    }
+
+    /// A server process has an id, and a replica set's primary an election's. A majority's writes outlive both, but not a disk that was
+    /// emptied or put back to an earlier copy. Of routers there may be several, each a process of its own, and none of them holds data.
+    pub(super) async fn ask_lineage(&self) -> Result<u64, Fault> {
+        let hello = self.run("hello", Ok(rawdoc! { "hello": 1 })).await?;
+        let fields = || Elements::of(hello.as_bytes());
+        let server = if fields().find("msg").and_then(Value::as_text) == Some("isdbgrid") {
+            "router".to_owned()
+        } else {
+            let process = fields().find("topologyVersion").and_then(|version| version.elements().find("processId"));
+            let parts = [process, fields().find("electionId"), fields().find("setVersion")];
+            format!("{:?}", parts.map(|part| part.map(|value| value.bytes)))
+        };
+        Ok(self.lineage.seen(vec![server]))
     }
 
     pub(super) async fn read_identity(&self, topic: &str) -> Result<Option<TopicIdentity>, Fault> {
@@ -61,14 +114,21 @@ impl MongoDbSink {
 
     /// Keeps what is stored where its generation is later.
     pub(super) async fn write_identity(&self, topic: &str, identity: &TopicIdentity) -> Result<(), Fault> {
-        let command = upsert_one(IDENTITIES, self.terms(), topic, Some(identity.generation), |out| {
+        let not_later = |out: &mut Writer| {
+            out.begin("generation");
+            out.begin("$not");
+            out.i32("$gt", identity.generation.into());
+            out.end();
+            out.end();
+        };
+        let command = update_one(IDENTITIES, self.terms(), topic, true, not_later, |out| {
             out.text("cluster_id", &identity.cluster_id);
             out.text("topic_id", &identity.topic_id);
             out.i32("partitions", identity.partitions);
             out.i32("generation", identity.generation.into());
         });
         for _ in 0..MAX_ATTEMPTS {
-            if self.run_one(IDENTITIES, command.finish_copy()).await? {
+            if self.run_one(IDENTITIES, command.finish_copy()).await?.is_some() {
                 return Ok(());
             }
             // The key was taken: by a later generation, which stays, or by one that was written at the same time.
@@ -87,16 +147,16 @@ impl MongoDbSink {
         Ok(found)
     }
 
-    /// Runs an update with one statement. `false`: E11000 on `_id`.
-    async fn run_one(&self, collection: &str, command: mongodb::error::Result<mongodb::bson::RawDocumentBuf>) -> Result<bool, Fault> {
+    /// Runs an update with one statement: how many documents it replaced or inserted. `None`: E11000 on `_id`.
+    async fn run_one(&self, collection: &str, command: mongodb::error::Result<RawDocumentBuf>) -> Result<Option<i64>, Fault> {
         let what = self.what("update", collection);
         let reply = self.run(&what, command).await?;
         if let Some(error) = Elements::of(reply.as_bytes()).find("writeErrors").and_then(|errors| errors.elements().next()) {
-            return Fault::of_write_error(&what, error.1).map_or(Ok(false), Err);
+            return Fault::of_write_error(&what, error.1).map_or(Ok(None), Err);
         }
         match Elements::of(reply.as_bytes()).find("writeConcernError") {
             Some(error) => Err(Fault::of_write_concern_error(&what, error)),
-            None => Ok(true),
+            None => Ok(Some(number(reply.as_bytes(), "n").unwrap_or_default())),
         }
     }
 }
@@ -105,13 +165,20 @@ impl MongoDbSink {
 struct Command(Vec<u8>);
 
 impl Command {
-    fn finish_copy(&self) -> mongodb::error::Result<mongodb::bson::RawDocumentBuf> {
-        Ok(mongodb::bson::RawDocumentBuf::from_bytes(self.0.clone())?)
+    fn finish_copy(&self) -> mongodb::error::Result<RawDocumentBuf> {
+        Ok(RawDocumentBuf::from_bytes(self.0.clone())?)
     }
 }
 
-/// An update that replaces the document with this text as `_id`, but none whose `generation` is greater than `at_most`.
-fn upsert_one(collection: &str, terms: Terms, id: &str, at_most: Option<u16>, fields: impl FnOnce(&mut Writer)) -> Command {
+/// An update that replaces the document with this text as `_id`, where `condition` holds too.
+fn update_one(
+    collection: &str,
+    terms: Terms,
+    id: &str,
+    upsert: bool,
+    condition: impl FnOnce(&mut Writer),
+    fields: impl FnOnce(&mut Writer),
+) -> Command {
     let mut out = Writer::with_capacity(512);
     out.text("update", collection);
     out.i64("maxTimeMS", millis(terms.timeout));
@@ -123,19 +190,13 @@ fn upsert_one(collection: &str, terms: Terms, id: &str, at_most: Option<u16>, fi
     out.begin("0");
     out.begin("q");
     out.text("_id", id);
-    if let Some(generation) = at_most {
-        out.begin("generation");
-        out.begin("$not");
-        out.i32("$gt", generation.into());
-        out.end();
-        out.end();
-    }
+    condition(&mut out);
     out.end();
     out.begin("u");
     out.text("_id", id);
     fields(&mut out);
     out.end();
-    out.value("upsert", Value { kind: kind::BOOLEAN, bytes: &[1] });
+    out.boolean("upsert", upsert);
     Command(out.into_bytes())
 }
 

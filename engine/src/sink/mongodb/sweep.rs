@@ -5,15 +5,19 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 
 use super::bson_bytes::{Elements, Value, Writer};
-use super::command::{Condition, VersionAt, WriteCommand, find, write_not_from};
+use super::command::{Condition, Terms, VersionAt, WriteCommand, find, write_not_from};
 use super::fault::Fault;
-use super::version::{Guard, generation_start};
+use super::version::{Guard, Stored, generation_start};
 use super::write::KeyWrite;
 use super::{MongoDbSink, TOMBSTONES};
 use crate::fence::{Fence, Generation};
+use crate::sink::WriteOutcome;
 
 /// After each page the sweep waits this many times as long as the page took: so it takes at most a fifth of one connection's time.
 const REST_PER_WORK: u32 = 4;
+
+/// The server's own time for reading a whole collection once, all pages together.
+const WHOLE_SWEEP: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 /// A tombstone as the sweep reads it; its values keep their type byte before them.
 struct Tombstone {
@@ -144,6 +148,40 @@ impl MongoDbSink {
             }
         }
         Ok(())
+    }
+
+    /// Deletes what no write of `generation` or a later one has touched. The whole collection is read once, in pages: a filter on the
+    /// version, which no index has, would let one page take as long as the collection is large.
+    pub(super) async fn sweep_collection(&self, collection: &str, generation: Generation) -> Result<u64, Fault> {
+        let (Some(first), Some(tombstone)) = (Fence::new(generation, 0), Fence::last_before(generation)) else { return Ok(0) };
+        let what = self.what("find", collection);
+        let driver_fault = |error| Fault::of_driver(&what, &error);
+        let terms = Terms { timeout: WHOLE_SWEEP, ..self.terms() };
+        let page = self.settings.max_bulk.clamp(1, 1000);
+        let command = find(collection, terms, &["_sync.v", "_sync.p"], page, |_| (), |_| ()).map_err(driver_fault)?;
+        let server = self.server().await?;
+        let first_page = async { server.find(command).await.map_err(driver_fault) };
+        let mut batches = self.within_limit(&what, first_page).await?;
+        let mut swept = 0;
+        loop {
+            let began = tokio::time::Instant::now();
+            let batch = self.within_limit(&what, async { batches.next().await.transpose().map_err(driver_fault) }).await?;
+            let Some(batch) = batch else { return Ok(swept) };
+            let array = batch.documents().map_err(driver_fault)?;
+            let ghost = |document: Value<'_>| {
+                let stored = Stored::of_document(document.bytes);
+                stored.is_none_or(|stored| stored.fence < first.number()).then(|| stored.and_then(|stored| stored.partition).unwrap_or(0))
+            };
+            let ghosts = Elements::of(array).filter_map(|(_, document)| Some((document.elements().find("_id")?, ghost(document)?)));
+            // A tombstone has the partition of its document, so that within the earlier generation the two can be compared.
+            let deletes: Vec<KeyWrite<'_>> =
+                ghosts.map(|(id, partition)| KeyWrite::new(collection, id, tombstone, partition, None)).collect();
+            let removed = if deletes.is_empty() { Vec::new() } else { self.write_chunk(collection, &deletes, "").await };
+            for outcome in removed {
+                swept += u64::from(outcome? == WriteOutcome::Applied);
+            }
+            tokio::time::sleep(began.elapsed() * REST_PER_WORK).await;
+        }
     }
 }
 

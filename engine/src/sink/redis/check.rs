@@ -1,9 +1,12 @@
 //! Whether the servers are fit: a primary that evicts nothing, has what the targets need, and lets the scripts run.
 
+use std::sync::atomic::Ordering;
+
 use redis::{Cmd, Value};
 
+use super::RedisSink;
 use super::servers::Link;
-use super::{RedisSink, deletes};
+use super::sweep::deletes;
 use crate::config::{Place, RedisForm};
 use crate::fence::{Fence, Generation};
 use crate::sink::Error;
@@ -18,7 +21,9 @@ impl RedisSink {
         for link in &topology.shards {
             self.check_server(link).await?;
         }
-        self.probe().await
+        self.probe().await?;
+        self.was_fit.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn check_server(&self, link: &Link) -> Result<(), Error> {
@@ -36,6 +41,9 @@ impl RedisSink {
             return Err(at.setup(&format!("it is version {version}"), "version 6 is the oldest that streamsync writes to"));
         }
         if field("role").is_some_and(|role| role != "master") {
+            if self.was_fit.load(Ordering::Relaxed) {
+                return Err(at.away("it is a replica now: a failover is under way"));
+            }
             return Err(at.setup("it is a replica", "give the sink the address of the primary"));
         }
         let is_cluster = field("cluster_enabled") == Some("1");

@@ -4,6 +4,7 @@ use redis::{Cmd, RedisWrite as _};
 
 use super::version;
 use crate::config::{Place, RedisForm};
+use crate::fence::Fence;
 use crate::plan::{FencedWrite, SinkWrites};
 
 /// All scripts, with their digests.
@@ -13,6 +14,8 @@ pub(super) struct Scripts {
     put_json: Script,
     delete: Script,
     identity: Script,
+    watermark: Script,
+    sweep: Script,
 }
 
 struct Script {
@@ -53,6 +56,8 @@ impl Scripts {
             put_json: script(include_str!("put_json.lua")),
             delete: script(include_str!("delete.lua")),
             identity: Script::new(include_str!("identity.lua").to_owned()),
+            watermark: Script::new(include_str!("watermark.lua").to_owned()),
+            sweep: Script::new(include_str!("sweep.lua").to_owned()),
         }
     }
 
@@ -110,6 +115,23 @@ impl Scripts {
     pub(super) fn store_identity(&self, key: &str, json: &[u8], generation: u16) -> Cmd {
         let mut command = head(&self.identity, By::Text, 1, 6, 1024);
         command.arg(key).arg(json).arg(generation);
+        command
+    }
+
+    /// The command that stores a watermark in the place of one of `replaced`; an empty one stands for nothing.
+    pub(super) fn store_watermark(&self, key: &str, text: &str, replaced: &[String]) -> Cmd {
+        let mut command = head(&self.watermark, By::Text, 1, 4 + replaced.len(), 512);
+        command.arg(key).arg(text).arg(replaced);
+        command
+    }
+
+    /// The command that removes a document which was last written before `fence`.
+    pub(super) fn sweep(&self, key: &[u8], fence: Fence, tombstone: Fence, tombstone_seconds: u64) -> Cmd {
+        let mut companion = Vec::new();
+        version::write_key(&mut companion, key);
+        let mut command = head(&self.sweep, By::Text, 2, 7, 512 + 2 * key.len());
+        command.arg(key).arg(companion).arg(fence.to_string());
+        command.arg(format!("{tombstone} d {:016x} {:016x} ", 0, 0)).arg(tombstone_seconds);
         command
     }
 }

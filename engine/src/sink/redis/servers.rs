@@ -254,6 +254,11 @@ impl Link {
         values.into_iter().next().unwrap_or_default().extract_error()
     }
 
+    /// The next command connects anew.
+    pub(super) async fn disconnect(&self) {
+        self.connection.lock().await.open = None;
+    }
+
     /// The lock is held while connecting, so that all who wait get the one connection; the time for it is limited.
     async fn connect(&self) -> RedisResult<(MultiplexedConnection, u64)> {
         let mut connection = self.connection.lock().await;

@@ -1,0 +1,107 @@
+//! Ends a rebuild: when every partition's refill has reached its end in a sink, what it did not write again is removed from there.
+//!
+//! The worker that has partition 0 sweeps; all of them look at the control topic until the route is proven. A sweep that is interrupted is
+//! begun again by whoever has the partition then: what is gone stays gone.
+
+use std::sync::Arc;
+
+use crate::config::RouteSettings;
+use crate::fence::Generation;
+use crate::identity::{Entry, Rebuild, TopicRecord};
+use crate::lane::Shared;
+use crate::sink::{self, Sink};
+use crate::source::TopicPartition;
+
+/// Looks after routes that are unproven, for as long as the worker runs.
+pub(super) async fn watch(shared: Arc<Shared>) {
+    loop {
+        // Reading the control topic takes a connection of its own.
+        tokio::time::sleep(shared.settings.loss_check_interval * 2).await;
+        let unproven = shared.health.unproven_routes();
+        let open: Vec<Arc<RouteSettings>> =
+            shared.settings.routes.iter().filter(|route| unproven.contains(&route.name)).map(Arc::clone).collect();
+        let topics: Vec<String> = open.iter().map(|route| route.topic.clone()).collect();
+        if topics.is_empty() {
+            continue;
+        }
+        match shared.identities.load(&topics).await {
+            Ok(records) => {
+                for route in open {
+                    let record = records.get(&route.topic).cloned().unwrap_or_default();
+                    prove(&shared, &route, record).await;
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "whether routes are proven can't be read now"),
+        }
+    }
+}
+
+async fn prove(shared: &Shared, route: &RouteSettings, mut record: TopicRecord) {
+    let sweeper = shared.health.has_lane(&TopicPartition::new(route.topic.as_str(), 0));
+    if let Some(rebuild) = record.open_rebuild().filter(|_| sweeper).cloned() {
+        match finish(shared, route, &record, rebuild).await {
+            Ok(Some(done)) => record.take(done),
+            Ok(None) => {}
+            Err(message) => tracing::warn!(route = route.name, error = message, "the sweep that ends a rebuild failed; it is begun again"),
+        }
+    }
+    let why = record.unproven();
+    if why.is_none() {
+        tracing::info!(route = route.name, "the route is proven: its sinks hold what the topic has, and nothing else");
+    }
+    shared.unproven(&route.name, why);
+}
+
+/// Sweeps and says so in the control topic, once every sink is refilled.
+async fn finish(shared: &Shared, route: &RouteSettings, record: &TopicRecord, rebuild: Rebuild) -> Result<Option<Entry>, String> {
+    let (Some(generation), Some(ends)) = (Generation::new(rebuild.generation), rebuild.ends.clone()) else { return Ok(None) };
+    let sinks: Vec<(usize, &Arc<dyn Sink>)> =
+        route.sinks().into_iter().filter_map(|index| Some((index, shared.sinks.get(index)?))).collect();
+    for (_, sink) in &sinks {
+        let refilled = is_refilled(shared, sink.as_ref(), route, record, generation, &ends).await.map_err(|error| error.to_string())?;
+        if !refilled {
+            return Ok(None);
+        }
+    }
+    for (index, sink) in sinks {
+        for target in route.targets.iter().filter(|target| target.sink == index) {
+            let swept = sink.sweep_generation(target, generation).await.map_err(|error| error.to_string())?;
+            if let Some(metrics) = shared.sink_metrics.get(index) {
+                metrics.swept.inc_by(swept);
+            }
+            tracing::info!(
+                route = route.name,
+                sink = sink.name(),
+                place = target.place.name(),
+                swept,
+                "what the rebuild did not write again is removed"
+            );
+        }
+    }
+    let done = Entry::Rebuild(Rebuild { swept_at_ms: Some(shared.machine.now_ms()), ..rebuild });
+    shared.identities.store(&route.topic, &done).await.map_err(|error| error.to_string())?;
+    Ok(Some(done))
+}
+
+/// Whether a sink has acknowledged everything up to the end of each partition's refill, by its own word.
+async fn is_refilled(
+    shared: &Shared,
+    sink: &dyn Sink,
+    route: &RouteSettings,
+    record: &TopicRecord,
+    generation: Generation,
+    ends: &[i64],
+) -> Result<bool, sink::Error> {
+    for (partition, end) in (0..).zip(ends) {
+        // Nothing of the generation was in the partition: nobody may have had reason to mark it.
+        if record.begins_at(generation.number(), partition).is_some_and(|begins_at| begins_at >= *end) {
+            continue;
+        }
+        let source = TopicPartition::new(route.topic.as_str(), partition);
+        let watermark = sink.watermark(&shared.settings.kafka.group, &source).await?;
+        if !watermark.is_some_and(|watermark| watermark.generation == generation && watermark.next_offset >= *end) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

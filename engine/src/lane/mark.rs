@@ -1,0 +1,105 @@
+//! What a lane knows of a sink's watermark. The lane alone writes it, so anything else that stands there means that the sink has lost
+//! data, or that another worker has the partition: docs/decisions/0011-healing.md.
+
+use crate::sink::{Error, MarkOutcome, Replaces, Sink, Watermark};
+use crate::source::TopicPartition;
+
+/// A partition's watermark in one sink, as its lane left it.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Index of the sink in the settings.
+    pub sink: usize,
+    /// Of the sink, when the lane began: what was acknowledged since is held by the same servers.
+    lineage: u64,
+    stored: Watermark,
+    /// Sent, and not known to be stored.
+    tried: Option<Watermark>,
+}
+
+/// The sink is not as the lane left it; says how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind(pub String);
+
+impl Mark {
+    /// Takes a watermark over, before the lane writes anything. `read` is what `begin`, the lane's position, was decided from, and
+    /// `lineage` was asked for before that.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn take_over(
+        sink: (usize, &dyn Sink),
+        group: &str,
+        source: &TopicPartition,
+        lineage: u64,
+        read: Option<Watermark>,
+        begin: Watermark,
+    ) -> Result<Result<Self, Behind>, Error> {
+        let (index, sink) = sink;
+        let mark = Self { sink: index, lineage, stored: begin, tried: None };
+        let outcome = sink.store_watermark(group, source, Replaces::NotBehind(read), begin).await?;
+        Ok(mark.after(outcome, begin))
+    }
+
+    /// Stores a new watermark, if the sink is what it was.
+    pub(super) async fn store(
+        &mut self,
+        sink: &dyn Sink,
+        group: &str,
+        source: &TopicPartition,
+        watermark: Watermark,
+    ) -> Result<Result<(), Behind>, Error> {
+        if let Some(behind) = self.other_server(sink).await? {
+            return Ok(Err(behind));
+        }
+        // What became of the last one is settled first, so that there is never more than one of which nothing is known.
+        for next in [self.tried, Some(watermark)].into_iter().flatten() {
+            let replaces = Replaces::Own(self.stored, self.tried);
+            self.tried = Some(next);
+            let outcome = sink.store_watermark(group, source, replaces, next).await?;
+            match self.clone().after(outcome, next) {
+                Ok(stored) => *self = stored,
+                Err(behind) => return Ok(Err(behind)),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Looks whether the sink is as it was left.
+    pub(super) async fn check(&self, sink: &dyn Sink, group: &str, source: &TopicPartition) -> Result<Result<(), Behind>, Error> {
+        if let Some(behind) = self.other_server(sink).await? {
+            return Ok(Err(behind));
+        }
+        let found = sink.watermark(group, source).await?;
+        let ours = found == Some(self.stored) || (found.is_some() && found == self.tried);
+        Ok(if ours { Ok(()) } else { Err(self.behind(found)) })
+    }
+
+    async fn other_server(&self, sink: &dyn Sink) -> Result<Option<Behind>, Error> {
+        let changed = sink.lineage().await? != self.lineage;
+        Ok(changed.then(|| Behind("its server was started anew, or another one took its place".to_owned())))
+    }
+
+    fn after(mut self, outcome: MarkOutcome, sent: Watermark) -> Result<Self, Behind> {
+        match outcome {
+            MarkOutcome::Stored => {
+                (self.stored, self.tried) = (sent, None);
+                Ok(self)
+            }
+            MarkOutcome::Found(found) => Err(self.behind(found)),
+        }
+    }
+
+    fn behind(&self, found: Option<Watermark>) -> Behind {
+        let left = self.stored.next_offset;
+        Behind(match found {
+            None => format!("its watermark of this partition, {left}, is gone: it was emptied"),
+            Some(found) if found.is_behind(&self.stored) => {
+                format!(
+                    "its watermark of this partition went back from {left} to {}: it was put back to an earlier state",
+                    found.next_offset
+                )
+            }
+            Some(found) => format!("another worker has written its watermark of this partition, {}", found.next_offset),
+        })
+    }
+}
