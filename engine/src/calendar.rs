@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn known_days() {
-        for (date, days) in [((1970, 1, 1), 0), ((1969, 12, 31), -1), ((2024, 2, 29), 19_782), ((0, 1, 1), -719_528), ((9999, 12, 31), 2_932_896)]
+        for (date, days) in
+            [((1970, 1, 1), 0), ((1969, 12, 31), -1), ((2024, 2, 29), 19_782), ((0, 1, 1), -719_528), ((9999, 12, 31), 2_932_896)]
         {
             assert_eq!(days_from_civil(date.0, date.1, date.2), days);
             assert_eq!(civil_from_days(days), Some(date));

@@ -28,8 +28,7 @@ const MYSQL_ARGUMENTS: [&str; 8] = [
 ];
 
 /// Of the suite's cases, some of which stop it: what it acknowledged must be there afterwards.
-const DURABLE_REDIS: [&str; 9] =
-    ["redis-server", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--databases", "64"];
+const DURABLE_REDIS: [&str; 9] = ["redis-server", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--databases", "64"];
 /// Of the benchmark: the server at its fastest is the hardest to keep up with.
 const VOLATILE_REDIS: [&str; 5] = ["redis-server", "--save", "", "--appendonly", "no"];
 

@@ -21,7 +21,9 @@ pub(crate) enum Sink {
 
 /// The folder with the components.
 fn guests() -> Result<PathBuf> {
-    Ok(PathBuf::from(std::env::var_os("STREAMSYNC_TEST_GUESTS").context("STREAMSYNC_TEST_GUESTS is not set: start by `cargo xtask bench`")?))
+    Ok(PathBuf::from(
+        std::env::var_os("STREAMSYNC_TEST_GUESTS").context("STREAMSYNC_TEST_GUESTS is not set: start by `cargo xtask bench`")?,
+    ))
 }
 
 /// The route for orders into these sinks.

@@ -64,7 +64,8 @@ impl Native {
 /// The two crates describe one contract with types of their own: vectors move, nothing is copied.
 fn to_sdk(batch: &mut wire::Batch) -> contract::Batch {
     let take = std::mem::take::<Vec<u8>>;
-    let cells = contract::Cells { tags: take(&mut batch.cells.tags), words: take(&mut batch.cells.words), heap: take(&mut batch.cells.heap) };
+    let cells =
+        contract::Cells { tags: take(&mut batch.cells.tags), words: take(&mut batch.cells.words), heap: take(&mut batch.cells.heap) };
     contract::Batch { schema: batch.schema, partition: batch.partition, events: take(&mut batch.events), cells }
 }
 

@@ -125,12 +125,7 @@ impl Report {
 
     fn drain_rows(&self) -> [(&'static str, &[Drain]); 4] {
         let drains = &self.drains;
-        [
-            ("null sinks", &drains.null),
-            ("Redis", &drains.redis),
-            ("MongoDB", &drains.mongodb),
-            ("Redis and MongoDB at once", &drains.both),
-        ]
+        [("null sinks", &drains.null), ("Redis", &drains.redis), ("MongoDB", &drains.mongodb), ("Redis and MongoDB at once", &drains.both)]
     }
 }
 

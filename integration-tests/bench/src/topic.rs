@@ -26,9 +26,8 @@ pub(crate) async fn preload(kafka: &str, events: &Events, records: u64) -> Resul
         .set("batch.num.messages", "10000")
         .set("queue.buffering.max.kbytes", "65536")
         .create()?;
-    let headers = events.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
-        headers.insert(Header { key: name, value: Some(value) })
-    });
+    let headers =
+        events.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| headers.insert(Header { key: name, value: Some(value) }));
     for number in 0..records {
         let event = events.put(number).context("there is no event")?;
         let record = BaseRecord::to(TOPIC).partition(i32::try_from(number % PARTITIONS)?).key(&event.key).payload(&event.value);
