@@ -11,6 +11,7 @@
 //! ARCHITECTURE.md has the invariants.
 
 // The words of the way.
+mod calendar;
 pub mod change;
 pub mod fence;
 pub mod outcome;

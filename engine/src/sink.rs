@@ -7,6 +7,7 @@
 mod lineage;
 pub mod memory;
 pub mod mongodb;
+pub mod null;
 pub mod redis;
 
 use std::sync::Arc;
@@ -145,7 +146,7 @@ pub struct TopicIdentity {
     pub generation: u16,
 }
 
-/// A store. Implemented by Redis, MongoDB and memory; a simulator may add others.
+/// A store. Implemented by Redis, MongoDB, memory and null; a simulator may add others.
 pub trait Sink: Send + Sync {
     /// The name in the configuration.
     fn name(&self) -> &str;
@@ -209,6 +210,7 @@ pub fn build(settings: &Settings) -> Result<Vec<Arc<dyn Sink>>, Error> {
             SinkKind::Redis(redis) => Arc::new(redis::RedisSink::new(sink, redis, targets)?),
             SinkKind::MongoDb(mongodb) => Arc::new(mongodb::MongoDbSink::new(sink, mongodb, targets)?),
             SinkKind::Memory => Arc::new(memory::MemorySink::new(&sink.name)),
+            SinkKind::Null => Arc::new(null::NullSink::new(&sink.name)),
         })
     };
     settings.sinks.iter().enumerate().map(build).collect()

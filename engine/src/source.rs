@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use crate::commit::Commits;
 
-pub use client::PROTECTED_PROPERTIES;
 pub use kafka::{CommittedPartition, KafkaSource, LagStatistics, PartitionLag, Reply, SourceEvent, StartAt};
 pub use reader::{Fetched, Queue, Reader, Slot};
 

@@ -12,31 +12,18 @@
 
 #[path = "sinks/mongodb.rs"]
 mod mongodb_store;
+#[path = "sinks/server.rs"]
+mod server;
 #[path = "sinks/suite.rs"]
 mod suite;
 
-use tokio::runtime::Runtime;
+use server::{runtime, server};
 
 const MONGODB: &str = "STREAMSYNC_TEST_MONGODB_URI";
 
-/// What the variable names, or `None` after saying that the test is not run.
-fn server() -> Option<String> {
-    if let Ok(server) = std::env::var(MONGODB) {
-        return Some(server);
-    }
-    let required = std::env::var("STREAMSYNC_TEST_REQUIRE_STORES").is_ok_and(|value| value == "1");
-    assert!(!required, "{MONGODB} is not set, and STREAMSYNC_TEST_REQUIRE_STORES=1 wants every store tested");
-    eprintln!("not run: {MONGODB} is not set; `cargo xtask test` sets it");
-    None
-}
-
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
 #[test]
 fn mongodb_conforms() {
-    let Some(uri) = server() else { return };
+    let Some(uri) = server(MONGODB) else { return };
     let runtime = runtime();
     let store = runtime.block_on(mongodb_store::MongoDb::connect(&uri));
     runtime.block_on(async {
@@ -56,7 +43,7 @@ fn mongodb_away_is_said_in_time() {
 
 #[test]
 fn mongodb_wrong_password() {
-    let Some(uri) = server() else { return };
+    let Some(uri) = server(MONGODB) else { return };
     runtime().block_on(mongodb_store::wrong_password(&uri));
 }
 

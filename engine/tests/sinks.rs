@@ -15,33 +15,20 @@
 mod memory;
 #[path = "sinks/redis.rs"]
 mod redis_store;
+#[path = "sinks/server.rs"]
+mod server;
 #[path = "sinks/suite.rs"]
 mod suite;
 
+use server::{runtime, server};
 use streamsync::config::RedisForm;
 use streamsync::sink::memory::MemorySink;
-use tokio::runtime::Runtime;
 
 const REDIS: &str = "STREAMSYNC_TEST_REDIS_URL";
 /// Comma-separated, and never required.
 const REDIS_CLUSTER: &str = "STREAMSYNC_TEST_REDIS_CLUSTER_URLS";
 
 static REDIS_SETTINGS: std::sync::RwLock<()> = std::sync::RwLock::new(());
-
-/// What the variable names, or `None` after saying that the test is not run.
-fn server(variable: &str) -> Option<String> {
-    if let Ok(server) = std::env::var(variable) {
-        return Some(server);
-    }
-    let required = std::env::var("STREAMSYNC_TEST_REQUIRE_STORES").is_ok_and(|value| value == "1");
-    assert!(!required, "{variable} is not set, and STREAMSYNC_TEST_REQUIRE_STORES=1 wants every store tested");
-    eprintln!("not run: {variable} is not set; `cargo xtask test` sets it");
-    None
-}
-
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
 
 #[test]
 fn memory_conforms() {

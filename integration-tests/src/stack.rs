@@ -27,6 +27,11 @@ const MYSQL_ARGUMENTS: [&str; 8] = [
     "--character-set-server=utf8mb4",
 ];
 
+/// Of the suite's cases, some of which stop it: what it acknowledged must be there afterwards.
+const DURABLE_REDIS: [&str; 9] = ["redis-server", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--databases", "64"];
+/// Of the benchmark: the server at its fastest is the hardest to keep up with.
+const VOLATILE_REDIS: [&str; 5] = ["redis-server", "--save", "", "--appendonly", "no"];
+
 /// An image, as `cargo xtask` provided it.
 #[derive(Clone, Debug, Deserialize)]
 struct Image {
@@ -66,14 +71,8 @@ impl Stack {
     /// # Errors
     /// An image is missing, or a system does not answer.
     pub async fn start() -> Result<Self> {
-        let file = PathBuf::from(std::env::var_os("STREAMSYNC_TEST_IMAGES").context(
-            "STREAMSYNC_TEST_IMAGES is not set: start the suite by `cargo xtask test`, which provides the images, the engine and the guests",
-        )?);
-        let images = serde_json::from_slice(&std::fs::read(&file).with_context(|| format!("read {}", file.display()))?)?;
-        let label = std::env::var("STREAMSYNC_TEST_LABEL").unwrap_or_else(|_| "streamsync.suite=by-hand".to_owned());
-        let (name, value) = label.split_once('=').context("STREAMSYNC_TEST_LABEL is no name=value")?;
+        let (images, label) = (read_images()?, read_label()?);
         let network = format!("streamsync-suite-{}", std::process::id());
-        let label = (name.to_owned(), value.to_owned());
         let starter = Starter { images: &images, network: &network, label: &label };
 
         let (mysql_port, kafka_port, connect_port) = (free_port()?, free_port()?, free_port()?);
@@ -84,7 +83,7 @@ impl Stack {
         let connect = connect_environment(starter.request("connect")?, &starter.host("kafka")).with_mapped_port(connect_port, 8083.tcp());
         let requests = [mysql, kafka.with_mapped_port(kafka_port, 19092.tcp()), connect];
         let (containers, redis, mongodb) =
-            tokio::try_join!(try_join_all(requests.map(launch)), starter.redis("redis"), starter.mongodb("mongodb"))?;
+            tokio::try_join!(try_join_all(requests.map(launch)), starter.redis("redis", &DURABLE_REDIS), starter.mongodb("mongodb"))?;
 
         let url = format!("mysql://root:{MYSQL_PASSWORD}@127.0.0.1:{mysql_port}");
         let mysql = mysql_async::Pool::new(url.as_str());
@@ -97,7 +96,7 @@ impl Stack {
     /// The product in MongoDB's place, where it is not MongoDB.
     #[must_use]
     pub fn mongodb_stand_in(&self) -> Option<&str> {
-        self.images.get("mongodb").and_then(|image| image.stand_in.as_deref())
+        stand_in(&self.images)
     }
 
     /// As Kafka Connect, in its container, reaches the broker.
@@ -117,7 +116,7 @@ impl Stack {
     /// # Errors
     /// It does not start.
     pub async fn own_redis(&self, name: &str) -> Result<Store> {
-        self.starter().redis(name).await
+        self.starter().redis(name, &DURABLE_REDIS).await
     }
 
     /// A MongoDB for one case, which may stop it.
@@ -184,6 +183,70 @@ impl Store {
     }
 }
 
+/// Kafka and the stores alone: what the benchmark stands on.
+pub struct Stores {
+    images: BTreeMap<String, Image>,
+    /// As a client on this machine reaches it.
+    pub kafka: String,
+    /// Keeps nothing on disk.
+    pub redis: Store,
+    /// A server alone.
+    pub mongodb: Store,
+    broker: ContainerAsync<GenericImage>,
+}
+
+impl Stores {
+    /// Starts them beside each other.
+    ///
+    /// # Errors
+    /// An image is missing, or a system does not answer.
+    pub async fn start() -> Result<Self> {
+        let (images, label) = (read_images()?, read_label()?);
+        let network = format!("streamsync-bench-{}", std::process::id());
+        let starter = Starter { images: &images, network: &network, label: &label };
+        let port = free_port()?;
+        let request = kafka_environment(starter.request("kafka")?, &starter.host("kafka"), port).with_mapped_port(port, 19092.tcp());
+        let (broker, redis, mongodb) =
+            tokio::try_join!(launch(request), starter.redis("redis", &VOLATILE_REDIS), starter.mongodb("mongodb"))?;
+        Ok(Self { kafka: format!("127.0.0.1:{port}"), redis, mongodb, broker, images })
+    }
+
+    /// The product in MongoDB's place, where it is not MongoDB.
+    #[must_use]
+    pub fn mongodb_stand_in(&self) -> Option<&str> {
+        stand_in(&self.images)
+    }
+
+    /// Removes the containers.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub async fn remove(self) -> Result<()> {
+        for container in [self.broker, self.redis.container, self.mongodb.container] {
+            container.rm().await?;
+        }
+        Ok(())
+    }
+}
+
+fn stand_in(images: &BTreeMap<String, Image>) -> Option<&str> {
+    images.get("mongodb").and_then(|image| image.stand_in.as_deref())
+}
+
+fn read_images() -> Result<BTreeMap<String, Image>> {
+    let file = PathBuf::from(std::env::var_os("STREAMSYNC_TEST_IMAGES").context(
+        "STREAMSYNC_TEST_IMAGES is not set: start by `cargo xtask test` or `bench`, which provide the images, the engine and the guests",
+    )?);
+    Ok(serde_json::from_slice(&std::fs::read(&file).with_context(|| format!("read {}", file.display()))?)?)
+}
+
+/// What marks the containers, so that `cargo xtask` finds those which a killed run left.
+fn read_label() -> Result<(String, String)> {
+    let label = std::env::var("STREAMSYNC_TEST_LABEL").unwrap_or_else(|_| "streamsync.suite=by-hand".to_owned());
+    let (name, value) = label.split_once('=').context("STREAMSYNC_TEST_LABEL is no name=value")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 struct Starter<'a> {
     images: &'a BTreeMap<String, Image>,
     network: &'a str,
@@ -207,10 +270,9 @@ impl Starter<'_> {
         Ok(request.with_label(&self.label.0, &self.label.1).with_startup_timeout(crate::deadline::PATIENCE))
     }
 
-    async fn redis(&self, name: &str) -> Result<Store> {
+    async fn redis(&self, name: &str, arguments: &[&str]) -> Result<Store> {
         let port = free_port()?;
-        let arguments = ["redis-server", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--databases", "64"];
-        let request = self.named("redis", name)?.with_cmd(arguments).with_mapped_port(port, 6379.tcp());
+        let request = self.named("redis", name)?.with_cmd(arguments.iter().copied()).with_mapped_port(port, 6379.tcp());
         let store = Store { port, container: launch(request).await? };
         wait_for_redis(&store).await?;
         Ok(store)

@@ -48,6 +48,12 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Its process id; `None` once it has stopped.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// SIGKILL: no chance to settle anything.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! One command for each thing a developer does, on a machine with Rust and a C toolchain.
 
+mod bench;
 mod ci;
 mod connect;
 mod contract;
@@ -50,6 +51,8 @@ enum Command {
     Down,
     /// All tests, those on the real systems included
     Test,
+    /// Build what is shipped, and measure it: stages, the component beside native code, drains beside bare clients
+    Bench,
     /// Format, lints, dependencies, then all tests
     Ci,
     /// Small checks of the tree itself
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Up { customers, orders } => stack::up(customers, orders),
         Command::Down => stack::down(),
         Command::Test => suite::test(),
+        Command::Bench => bench::bench(),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };

@@ -38,7 +38,7 @@ fn same_store(a: &SinkSettings, b: &SinkSettings) -> bool {
     match (&a.kind, &b.kind) {
         (SinkKind::Redis(a), SinkKind::Redis(b)) => a.urls.iter().any(|url| b.urls.contains(url)),
         (SinkKind::MongoDb(a), SinkKind::MongoDb(b)) => a.uri == b.uri && a.database == b.database,
-        (SinkKind::Memory, SinkKind::Memory) => a.name == b.name,
-        (SinkKind::Redis(_) | SinkKind::MongoDb(_) | SinkKind::Memory, _) => false,
+        (SinkKind::Memory, SinkKind::Memory) | (SinkKind::Null, SinkKind::Null) => a.name == b.name,
+        (SinkKind::Redis(_) | SinkKind::MongoDb(_) | SinkKind::Memory | SinkKind::Null, _) => false,
     }
 }

@@ -198,7 +198,7 @@ fn target(mut section: Section<'_>, name: String, sinks: &Sinks<'_>) -> Option<T
     let is_redis = match &sink.kind {
         SinkKind::Redis(_) => true,
         SinkKind::MongoDb(_) => false,
-        SinkKind::Memory => !section.has("collection"),
+        SinkKind::Memory | SinkKind::Null => !section.has("collection"),
     };
     let (place, ttl_seconds) = if is_redis { redis_place(&mut section) } else { (mongodb_place(&mut section), None) };
     section.finish();

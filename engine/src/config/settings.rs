@@ -133,6 +133,8 @@ pub enum SinkKind {
     MongoDb(MongoDbSettings),
     /// In this process; for the demo and for tests.
     Memory,
+    /// Nowhere: every write is taken, no document is kept. For measurements.
+    Null,
 }
 
 /// How Redis is reached.

@@ -13,6 +13,7 @@ enum Kind {
     Redis,
     MongoDb,
     Memory,
+    Null,
 }
 
 /// Reads all sinks. One of unknown kind is reported and left out; the names of all are returned beside them.
@@ -22,7 +23,7 @@ pub(super) fn read(root: &mut Section<'_>) -> (Vec<SinkSettings>, Vec<String>) {
     for (name, mut section) in root.named_sections("sinks") {
         names.push(name.clone());
         check_name(&section.here(), &section, &name);
-        let kinds = [("redis", Kind::Redis), ("mongodb", Kind::MongoDb), ("memory", Kind::Memory)];
+        let kinds = [("redis", Kind::Redis), ("mongodb", Kind::MongoDb), ("memory", Kind::Memory), ("null", Kind::Null)];
         let kind = section.choice("kind", None, &kinds);
         let tombstone_ttl = section.duration("tombstone_ttl", "7d", "1m"..="3650d");
         let write_timeout = section.duration("write_timeout", "30s", "100ms"..="10m");
@@ -30,6 +31,7 @@ pub(super) fn read(root: &mut Section<'_>) -> (Vec<SinkSettings>, Vec<String>) {
             Some(Kind::Redis) => SinkKind::Redis(redis(&mut section)),
             Some(Kind::MongoDb) => SinkKind::MongoDb(mongodb(&mut section)),
             Some(Kind::Memory) => SinkKind::Memory,
+            Some(Kind::Null) => SinkKind::Null,
             // Which keys it may have is unknown: only the kind is reported.
             None => continue,
         };

@@ -1,18 +1,9 @@
 //! ISO 8601 texts as Debezium writes them, to days and microseconds.
 
+use crate::calendar::days_from_civil;
+
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
-
-/// Days since 1970-01-01 of a date of the proleptic Gregorian calendar. MySQL's invalid days (2024-02-31) count on.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    // Howard Hinnant's algorithm: years begin in March, so that the leap day is the last of a year.
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
 
 /// A number of exactly `width` digits at the start, and what follows.
 fn digits(text: &[u8], width: usize) -> Option<(i64, &[u8])> {
@@ -178,24 +169,11 @@ mod tests {
         assert_eq!(datetime("2024-02-29T12:34:56+01:00"), None);
     }
 
-    /// The inverse of `days_from_civil`, from the same source.
-    fn civil_from_days(days: i64) -> (i64, i64, i64) {
-        let days = days + 719_468;
-        let era = days.div_euclid(146_097);
-        let day_of_era = days.rem_euclid(146_097);
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-    }
-
     proptest! {
         #[test]
         fn moments_round_trip(micros in -62_135_596_800_000_000_i64..253_402_300_800_000_000) {
             let (days, rest) = (micros.div_euclid(MICROS_PER_DAY), micros.rem_euclid(MICROS_PER_DAY));
-            let (year, month, day) = civil_from_days(days);
+            let (year, month, day) = crate::calendar::civil_from_days(days).unwrap();
             let seconds = rest / MICROS_PER_SECOND;
             let (h, m, s, f) = (seconds / 3600, seconds / 60 % 60, seconds % 60, rest % MICROS_PER_SECOND);
             let text = format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{f:06}Z");

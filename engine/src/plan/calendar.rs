@@ -1,22 +1,14 @@
 //! Days and microseconds as ISO 8601 text.
 
 use super::Unstorable;
+use crate::calendar::civil_from_days;
 
 const MICROS_A_SECOND: i64 = 1_000_000;
 const MICROS_A_DAY: i64 = 86_400 * MICROS_A_SECOND;
 
 /// Days since 1970-01-01 as `2024-02-29`. Years 0 to 9999: ISO 8601 has no others without an agreement.
 pub(super) fn date(out: &mut Vec<u8>, days: i64) -> Result<(), Unstorable> {
-    // The proleptic Gregorian calendar, counted in eras of 400 years that begin on March 1st.
-    let shifted = days.checked_add(719_468).ok_or(Unstorable::DateRange)?;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = civil_from_days(days).ok_or(Unstorable::DateRange)?;
     if !(0..=9999).contains(&year) {
         return Err(Unstorable::DateRange);
     }

@@ -4,32 +4,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::config::Settings;
-
-/// Properties that the configuration must not set: the engine's guarantees rest on them, or they have a setting of their own.
-pub const PROTECTED_PROPERTIES: &[&str] = &[
-    "acks",
-    "auto.commit.enable",
-    "auto.commit.interval.ms",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.idempotence",
-    "enable.partition.eof",
-    "group.id",
-    "group.protocol",
-    "group.remote.assignor",
-    "isolation.level",
-    "max.poll.interval.ms",
-    "metadata.broker.list",
-    "offset.store.method",
-    "partition.assignment.strategy",
-    "queued.max.messages.kbytes",
-    "request.required.acks",
-    "statistics.interval.ms",
-    "transactional.id",
-];
+use crate::config::{PROTECTED_PROPERTIES, Settings};
 
 /// One answer of a broker; a wait for more than one is a multiple of it.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -113,7 +88,7 @@ fn finish(mut config: ClientConfig, settings: &Settings) -> ClientConfig {
     config.set("client.id", "streamsync");
     for (name, value) in &settings.kafka.properties {
         // The configuration refuses these already; a second look costs nothing.
-        if !PROTECTED_PROPERTIES.contains(&name.as_str()) {
+        if !PROTECTED_PROPERTIES.iter().any(|(protected, _)| protected == name) {
             config.set(name, value);
         }
     }

@@ -1,0 +1,181 @@
+//! The whole engine into each kind of sink, in turn with the bare client of that sink.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use integration_tests::stack::Stores;
+use serde::Serialize;
+
+use crate::clients::{self, Sent};
+use crate::configuration::{self, Sink};
+use crate::drain::{Drain, drain};
+use crate::events::Events;
+use crate::median::median;
+use crate::topic;
+
+/// Records in the topic: more than any drain takes, so that the backlog never ends.
+const BACKLOG: u64 = 1_000_000;
+const NULL_RECORDS: u64 = 700_000;
+const REDIS_RECORDS: u64 = 300_000;
+/// At most; a slow server gets as many as the bare client writes in [`MONGODB_LIMIT`].
+const MONGODB_RECORDS: u64 = 120_000;
+const MONGODB_LIMIT: Duration = Duration::from_secs(7);
+const ROUNDS: usize = 3;
+
+/// Every round's figures.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Drains {
+    pub(crate) null: Vec<Drain>,
+    pub(crate) redis: Vec<Drain>,
+    /// Writes a second of the bare client.
+    pub(crate) redis_client: Vec<f64>,
+    pub(crate) mongodb: Vec<Drain>,
+    /// Writes a second of the bare client.
+    pub(crate) mongodb_client: Vec<f64>,
+    /// Into both sinks at once.
+    pub(crate) both: Vec<Drain>,
+}
+
+impl Drains {
+    /// Each round's drain beside the same round's client.
+    pub(crate) fn to_client(drains: &[Drain], client: &[f64]) -> f64 {
+        let ratios: Vec<f64> = drains.iter().zip(client).map(|(drain, client)| drain.records_per_second / client).collect();
+        median(&ratios)
+    }
+
+    /// The most memory that any worker took.
+    pub(crate) fn peak_rss_mb(&self) -> f64 {
+        let all = [&self.null, &self.redis, &self.mongodb, &self.both];
+        all.into_iter().flatten().map(|drain| drain.peak_rss_mb).fold(0.0, f64::max)
+    }
+}
+
+/// Fills the topic, then measures.
+pub(crate) async fn measure(stores: &Stores, say: &dyn Fn(&str)) -> Result<Drains> {
+    let events = Events::plain()?;
+    say(&format!("writing a backlog of {BACKLOG} records into {} partitions", topic::PARTITIONS));
+    topic::preload(&stores.kafka, &events, BACKLOG).await?;
+    let mut bench = Bench { stores, say, number: 0, drains: Drains::default() };
+    bench.null().await.context("null sinks")?;
+    bench.redis(&events).await.context("Redis")?;
+    let mongodb_records = bench.mongodb(&events).await.context("MongoDB")?;
+    bench.both(mongodb_records).await.context("both sinks")?;
+    Ok(bench.drains)
+}
+
+struct Bench<'a> {
+    stores: &'a Stores,
+    say: &'a dyn Fn(&str),
+    /// Of the next worker: each has a group, a control topic and a database of its own.
+    number: u32,
+    drains: Drains,
+}
+
+impl Bench<'_> {
+    async fn null(&mut self) -> Result<()> {
+        for _ in 0..ROUNDS {
+            let drain = self.drain("null", &[Sink::NullRedis, Sink::NullMongoDb], NULL_RECORDS).await?;
+            self.drains.null.push(drain);
+        }
+        Ok(())
+    }
+
+    async fn redis(&mut self, events: &Events) -> Result<()> {
+        let writes = Arc::new(clients::writes(&configuration::settings(false, &[Sink::NullRedis])?, events, REDIS_RECORDS)?);
+        for round in 0..ROUNDS {
+            // Whoever is second finds another machine, if only by its temperature: they change places.
+            for engine in [round % 2 == 1, round % 2 == 0] {
+                self.empty_redis().await?;
+                if engine {
+                    let drain = self.drain("redis", &[Sink::Redis(self.redis_url())], REDIS_RECORDS).await?;
+                    self.drains.redis.push(drain);
+                } else {
+                    let sent = clients::redis(&self.redis_url(), &writes).await?;
+                    self.client("Redis", sent);
+                    self.drains.redis_client.push(sent.rate());
+                }
+            }
+        }
+        self.empty_redis().await
+    }
+
+    /// Returns how many records each side wrote.
+    async fn mongodb(&mut self, events: &Events) -> Result<u64> {
+        let writes = clients::writes(&configuration::settings(false, &[Sink::NullMongoDb])?, events, MONGODB_RECORDS)?;
+        let commands = Arc::new(clients::bulks(&writes)?);
+        drop(writes);
+        let mut records = 0;
+        for round in 0..ROUNDS {
+            for engine in [round % 2 == 1, round % 2 == 0] {
+                let database = self.next_name("mongodb");
+                if engine {
+                    let drain = self.drain("mongodb", &[self.mongodb_sink(&database)], records).await?;
+                    self.drains.mongodb.push(drain);
+                } else {
+                    let sent = clients::mongodb(&self.mongodb_uri(), &database, &commands, MONGODB_LIMIT).await?;
+                    self.client("MongoDB", sent);
+                    self.drains.mongodb_client.push(sent.rate());
+                    if round == 0 {
+                        records = sent.writes;
+                    }
+                }
+                self.drop_mongodb(&database).await?;
+            }
+        }
+        Ok(records)
+    }
+
+    async fn both(&mut self, records: u64) -> Result<()> {
+        for _ in 0..ROUNDS {
+            self.empty_redis().await?;
+            let database = self.next_name("both");
+            let sinks = [Sink::Redis(self.redis_url()), self.mongodb_sink(&database)];
+            let drain = self.drain("both", &sinks, records).await?;
+            self.drains.both.push(drain);
+            self.drop_mongodb(&database).await?;
+        }
+        self.empty_redis().await
+    }
+
+    async fn drain(&mut self, what: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
+        let name = self.next_name(what);
+        let drain = drain(&name, &self.stores.kafka, sinks, records).await?;
+        (self.say)(&format!(
+            "{name}: {:.0} records/s, {:.0} a CPU second, peak {:.0} MB",
+            drain.records_per_second, drain.records_per_cpu_second, drain.peak_rss_mb
+        ));
+        Ok(drain)
+    }
+
+    fn client(&self, server: &str, sent: Sent) {
+        (self.say)(&format!("bare client of {server}: {:.0} writes/s ({} in {:.1} s)", sent.rate(), sent.writes, sent.seconds));
+    }
+
+    fn next_name(&mut self, what: &str) -> String {
+        self.number += 1;
+        format!("bench-{what}-{}", self.number)
+    }
+
+    fn redis_url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.stores.redis.port)
+    }
+
+    fn mongodb_uri(&self) -> String {
+        format!("mongodb://127.0.0.1:{}/?directConnection=true", self.stores.mongodb.port)
+    }
+
+    fn mongodb_sink(&self, database: &str) -> Sink {
+        Sink::MongoDb(self.mongodb_uri(), database.to_owned())
+    }
+
+    async fn empty_redis(&self) -> Result<()> {
+        let mut connection = redis::Client::open(self.redis_url())?.get_multiplexed_async_connection().await?;
+        redis::cmd("FLUSHALL").exec_async(&mut connection).await?;
+        Ok(())
+    }
+
+    async fn drop_mongodb(&self, database: &str) -> Result<()> {
+        Ok(mongodb::Client::with_uri_str(self.mongodb_uri()).await?.database(database).drop().await?)
+    }
+}

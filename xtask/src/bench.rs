@@ -1,0 +1,37 @@
+//! `bench`: what is shipped, built for speed and measured. It takes minutes to build and minutes to run.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::docker::{Labelled, engine};
+use crate::images::{Image, Images};
+use crate::progress::{cargo, root, run, say, target_dir};
+
+const ROLES: [&str; 3] = ["kafka", "redis", "mongodb"];
+
+/// Provides images, components and programs, then runs the program `bench`.
+pub(crate) fn bench() -> Result<()> {
+    let images = std::thread::spawn(|| -> Result<BTreeMap<String, Image>> {
+        engine()?;
+        Images::read()?.provide(&ROLES)
+    });
+    let guests = crate::build_guests()?;
+    let mut build = cargo();
+    build.args(["build", "--release", "--workspace", "--bin", "streamsync", "--bin", "bench"]);
+    run("building streamsync and the benchmark for speed (many minutes the first time)", &mut build)?;
+    images.join().unwrap_or_else(|_| bail!("the thread that provides the images panicked")).context("images")?;
+
+    let label = format!("streamsync.bench={}", std::process::id());
+    let _removed_at_the_end = Labelled(label.clone());
+    let programs = target_dir().join("release");
+    let mut bench = std::process::Command::new(programs.join("bench"));
+    bench.current_dir(root());
+    bench.env("STREAMSYNC_TEST_LABEL", &label);
+    bench.env("STREAMSYNC_TEST_IMAGES", target_dir().join("images.json"));
+    bench.env("STREAMSYNC_TEST_BINARY", programs.join("streamsync"));
+    bench.env("STREAMSYNC_TEST_GUESTS", guests);
+    run("measuring; leave the machine alone for about five minutes", &mut bench)?;
+    say("done");
+    Ok(())
+}
