@@ -6,9 +6,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
 use super::memory::MemorySink;
-use super::{Error, Sink, TopicIdentity, Watermark, WriteOutcome};
+use super::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::config::TargetSettings;
-use crate::fence::Fence;
+use crate::fence::{Fence, Generation};
 use crate::plan::SinkWrites;
 use crate::source::TopicPartition;
 
@@ -42,8 +42,18 @@ impl Sink for NullSink {
         self.positions.watermark(group, source)
     }
 
-    fn store_watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition, watermark: Watermark) -> BoxFuture<'a, Result<(), Error>> {
-        self.positions.store_watermark(group, source, watermark)
+    fn store_watermark<'a>(
+        &'a self,
+        group: &'a str,
+        source: &'a TopicPartition,
+        replaces: Replaces,
+        watermark: Watermark,
+    ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
+        self.positions.store_watermark(group, source, replaces, watermark)
+    }
+
+    fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.positions.lineage()
     }
 
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>> {
@@ -57,6 +67,11 @@ impl Sink for NullSink {
     /// There is nothing to clear.
     fn clear<'a>(&'a self, _: &'a TargetSettings, _: Fence, _: i32) -> BoxFuture<'a, Result<(), Error>> {
         ready(Ok(())).boxed()
+    }
+
+    /// There is nothing to sweep.
+    fn sweep_generation<'a>(&'a self, _: &'a TargetSettings, _: Generation) -> BoxFuture<'a, Result<u64, Error>> {
+        ready(Ok(0)).boxed()
     }
 
     fn sweep(&self) -> BoxFuture<'_, Result<(), Error>> {
