@@ -721,6 +721,30 @@ static const struct { uint16_t from, to[3]; } SPECIAL[] = {
   {0xFB16, {0x054E, 0x0546}}, {0xFB17, {0x0544, 0x053D}},
 };
 
+// Capitals that the C library's tables lack, and how far their small letters are from them.
+static const struct { uint32_t first, last; int32_t distance; } PAIRS[] = {
+  {0x1C89, 0x1C89, 1}, {0x24B6, 0x24CF, 26}, {0x2C2F, 0x2C2F, 48}, {0xA7C0, 0xA7C0, 1}, {0xA7C7, 0xA7C7, 1}, {0xA7C9, 0xA7C9, 1},
+  {0xA7CB, 0xA7CB, 0x264 - 0xA7CB}, {0xA7CC, 0xA7CC, 1}, {0xA7CE, 0xA7CE, 1}, {0xA7D0, 0xA7D0, 1}, {0xA7D2, 0xA7D2, 1}, {0xA7D4, 0xA7D4, 1},
+  {0xA7D6, 0xA7D6, 1}, {0xA7D8, 0xA7D8, 1}, {0xA7DA, 0xA7DA, 1}, {0xA7DC, 0xA7DC, 0x19B - 0xA7DC}, {0xA7F5, 0xA7F5, 1},
+  {0x10570, 0x1057A, 39}, {0x1057C, 0x1058A, 39}, {0x1058C, 0x10592, 39}, {0x10594, 0x10595, 39}, {0x10D50, 0x10D65, 32},
+  {0x16EA0, 0x16EB8, 27},
+};
+
+static uint32_t capital(uint32_t c) {
+  for (size_t i = 0; i < sizeof PAIRS / sizeof *PAIRS; i++) {
+    uint32_t of = c - (uint32_t)PAIRS[i].distance;
+    if (of >= PAIRS[i].first && of <= PAIRS[i].last) return of;
+  }
+  return (uint32_t)towupper(c);
+}
+
+static uint32_t small_letter(uint32_t c) {
+  for (size_t i = 0; i < sizeof PAIRS / sizeof *PAIRS; i++) {
+    if (c >= PAIRS[i].first && c <= PAIRS[i].last) return c + (uint32_t)PAIRS[i].distance;
+  }
+  return (uint32_t)towlower(c);
+}
+
 // A character of valid UTF-8.
 static uint32_t decode(const char **at) {
   const uint8_t *p = (const uint8_t *)*at;
@@ -771,10 +795,10 @@ static size_t upper_of(char *to, uint32_t code) {
     for (int k = 0; k < 3 && SPECIAL[i].to[k]; k++) len += encode(to + len, SPECIAL[i].to[k]);
     return len;
   }
-  return encode(to, towupper(code));
+  return encode(to, capital(code));
 }
 
-static bool is_cased(uint32_t c) { return (uint32_t)towupper(c) != c || (uint32_t)towlower(c) != c; }
+static bool is_cased(uint32_t c) { return capital(c) != c || small_letter(c) != c; }
 
 // Characters that a word goes on over: points, apostrophes, and marks that combine.
 static bool is_ignorable(uint32_t c) {
@@ -829,7 +853,7 @@ ss_text ss_lower(ss_row *row, ss_text text) {
     uint32_t c = decode(&p);
     if (c == 0x3A3) len += encode(mapped + len, ends_word(text, at) ? 0x3C2 : 0x3C3);
     else if (c == 0x130) len += encode(mapped + len, 'i'), len += encode(mapped + len, 0x307);
-    else len += encode(mapped + len, towlower(c));
+    else len += encode(mapped + len, small_letter(c));
   }
   return (ss_text){mapped, len};
 }
@@ -850,7 +874,8 @@ typedef struct { const void *ptr; size_t len; } list;
 typedef struct { uint8_t failed; union { list error; struct { list steps, tags, words, heap; } outcome;
                  struct { list before, after; uint8_t sees_deletes; list outputs; } plan; }; } result;
 typedef struct { ss_text target; list key, fields; } output;
-typedef struct { ss_text name; uint8_t tag, nullable; uint8_t has_length; uint32_t length; uint8_t has_scale; int32_t scale; ss_text source_type; } abi_column;
+typedef struct { uint8_t is_some; uint32_t value; } optional;
+typedef struct { ss_text name; uint8_t tag, nullable; optional length, scale; ss_text source_type; } abi_column;
 
 static result answer; // read by the host before it calls again
 
@@ -919,8 +944,8 @@ result *export_open(uint32_t id, const char *database, size_t database_len, cons
   table->columns = ss_new(column_count * sizeof *table->columns);
   for (size_t i = 0; i < column_count; i++) {
     const abi_column *c = &columns[i];
-    table->columns[i] = (ss_column_schema){c->name, c->tag, c->nullable, c->has_length ? c->length : -1, c->has_scale ? c->scale : -1,
-                                           c->source_type};
+    int64_t length = c->length.is_some ? (int64_t)c->length.value : -1, scale = c->scale.is_some ? (int32_t)c->scale.value : -1;
+    table->columns[i] = (ss_column_schema){c->name, c->tag, c->nullable, length, scale, c->source_type};
   }
   table->state = streamsync_transform.open(table, configuration);
   if (table->fault.len) return fail(as_text(table->fault));

@@ -84,17 +84,17 @@ export class Decimal extends Value {
   /** The decimal times 10^digits, exactly, as a BigInt: "-12.34" has -1234n minor units of 2 digits. One that is finer, or does not
    *  fit 64 bits, rejects the event. */
   minorUnits(digits) {
-    const text = this.content;
-    const point = text.indexOf('.');
-    const whole = point < 0 ? text : text.slice(0, point);
-    const fraction = point < 0 ? '' : text.slice(point + 1);
-    const plain = whole + fraction.slice(0, digits);
-    const finer = fraction.slice(digits);
-    if (whole === '' || whole === '-' || !/^-?\d+$/.test(plain) || !/^\d*$/.test(finer)) {
-      throw new Reject('decimal-malformed', 'the decimal is not written in plain digits');
+    const parts = PLAIN.exec(this.content);
+    if (parts === null) throw new Reject('decimal-malformed', 'the decimal is not written in plain digits');
+    const fraction = parts[2] ?? '';
+    let plain = parts[1] + fraction;
+    if (fraction.length < digits) {
+      plain += '0'.repeat(digits - fraction.length);
+    } else if (fraction.length > digits) {
+      if (!/^0*$/.test(fraction.slice(digits))) throw new Reject('decimal-inexact', 'the decimal is finer than a minor unit');
+      plain = parts[1] + fraction.slice(0, digits);
     }
-    if (!/^0*$/.test(finer)) throw new Reject('decimal-inexact', 'the decimal is finer than a minor unit');
-    const units = BigInt(fraction.length < digits ? plain + '0'.repeat(digits - fraction.length) : plain);
+    const units = BigInt(plain);
     if (units > MAX_INT || units < MIN_INT) throw new Reject('decimal-too-large', 'the decimal does not fit 64 bits in minor units');
     return units;
   }
@@ -184,12 +184,15 @@ export class Timestamp extends Value {
   }
 }
 
+const PLAIN = /^(-?\d+)(?:\.(\d*))?$/;
 const MAX_INT = 2n ** 63n - 1n;
 const MIN_INT = -(2n ** 63n);
+const MAX_UNSIGNED = 2n ** 64n - 1n;
 
 /** Without white space at both ends: Unicode's, as every language's SDK has it (`trim` takes U+FEFF too, and leaves U+0085). */
 export function trim(text) {
-  let [start, end] = [0, text.length];
+  let start = 0;
+  let end = text.length;
   while (start < end && isSpace(text.charCodeAt(start))) start++;
   while (end > start && isSpace(text.charCodeAt(end - 1))) end--;
   return end - start === text.length ? text : text.slice(start, end);
@@ -306,6 +309,8 @@ class Document {
     this._cellTags = Uint8Array.from(cells, ([, column]) => (column === null ? 1 : 32));
     this._cellTagsOfDeleted = this._cellTags.map((tag) => (tag === 32 ? 33 : tag)); // a deleted row's copies are those before
     this._cellWords = Uint32Array.from(cells.flatMap(([, column]) => [column ?? 0, 0]));
+    const steps = (action) => Uint32Array.from(this._outputs.flatMap((output) => [0, action, output, 0])); // event and ttl to be set
+    this._steps = [steps(0), steps(1)];
   }
 }
 
@@ -378,7 +383,7 @@ class Table {
 // --- What an event's function reads
 
 const OPS = ['create', 'update', 'delete', 'read'];
-const EVENT_BYTES = 24;
+const EVENT_WORDS = 6; // of 32 bits
 
 /** One change of one row. */
 class Row {
@@ -388,11 +393,11 @@ class Row {
   }
   /** Kafka's offset, a BigInt. */
   get offset() {
-    return this._events.getBigUint64(EVENT_BYTES * this._event, true);
+    return BigInt.asUintN(64, this._header64(0));
   }
   /** When the row changed, in microseconds since the Unix epoch, a BigInt. */
   get changedAt() {
-    return this._events.getBigInt64(EVENT_BYTES * this._event + 8, true);
+    return this._header64(2);
   }
   /** Kafka's partition. */
   get partition() {
@@ -413,6 +418,11 @@ class Row {
   presence(column) {
     return this._tags[this._first + column.at] === 1 ? ABSENT : this.get(column);
   }
+  /** 64 bits of the event's header. */
+  _header64(word) {
+    const at = EVENT_WORDS * this._event + word;
+    return BigInt.asIntN(64, (BigInt(this._events[at + 1]) << 32n) | BigInt(this._events[at]));
+  }
   _integer(at) {
     const integer = this._words64[at];
     const number = Number(integer);
@@ -424,29 +434,31 @@ class Row {
     throw new Reject('unsafe-integer', 'an integer is beyond 2^53: read the column as kind.bigint');
   }
   _text(at) {
-    const [length, start] = [this._words32[2 * at], this._words32[2 * at + 1]];
-    return this._ascii === null ? decode(this._heap.subarray(start, start + length)) : this._ascii.slice(start, start + length);
+    const start = this._words32[2 * at + 1];
+    const text = this._latin1.slice(start, start + this._words32[2 * at]);
+    return this._isAscii ? text : decode(text);
   }
   _bytes(at) {
-    const [length, start] = [this._words32[2 * at], this._words32[2 * at + 1]];
-    return this._heap.slice(start, start + length);
+    const start = this._words32[2 * at + 1];
+    return this._heap.slice(start, start + this._words32[2 * at]);
   }
   _begin({ partition, events, cells: { tags, words, heap } }) {
     const aligned = words.byteOffset % 8 === 0 ? words : words.slice();
-    const all = decode(heap);
+    const headers = events.byteOffset % 4 === 0 ? events : events.slice();
     this._partition = partition;
-    this._events = new DataView(events.buffer, events.byteOffset, events.length);
+    this._events = new Uint32Array(headers.buffer, headers.byteOffset, events.length / 4);
     this._tags = tags;
     this._words32 = new Uint32Array(aligned.buffer, aligned.byteOffset, 2 * tags.length);
     this._words64 = new BigInt64Array(aligned.buffer, aligned.byteOffset, tags.length);
     this._doubles = new Float64Array(aligned.buffer, aligned.byteOffset, tags.length);
     this._heap = heap;
-    this._ascii = all.length === heap.length ? all : null; // then a text is a slice, and need not be decoded
+    this._latin1 = toLatin1(heap);
+    this._isAscii = isAscii(this._latin1); // then a text is a slice, and need not be decoded
   }
   _go(event, cells) {
     this._event = event;
     this._first = event * cells;
-    this._op = this._events.getUint32(EVENT_BYTES * event + 16, true);
+    this._op = this._events[EVENT_WORDS * event + 4];
   }
 }
 
@@ -455,215 +467,215 @@ class Row {
 /** What becomes of an event. A target that gets no put holds no document for the row afterwards. */
 class Changes {
   constructor() {
-    this._steps = new Uint32Array(256);
-    this._room(256);
+    this._steps = new Uint32Array(0); // event, action, output, time to live
+    this._tags = new Uint8Array(0);
+    this._words32 = new Uint32Array(0);
     this._begin();
+    this._room(64, 256);
   }
   /** Writes a document: it replaces the one that its target holds for the row. A field that is not set is not in the document; null is
    *  null, and so is undefined, which `?.` gives of null. With `ttlSeconds` the document expires; 0 leaves that to the target. */
-  put(document, values = {}, { ttlSeconds = 0 } = {}) {
-    this._write(0, document, document._cellTags.length, values, ttlSeconds);
+  put(document, values, options) {
+    this._write(0, document, document._cellTags.length, values);
+    if (options?.ttlSeconds) this._setTtl(document, options.ttlSeconds);
   }
   /** Deletes a document; of use after `seeDeletes`, or with an explicit key. */
-  delete(document, key = {}) {
+  delete(document, key) {
     for (const name in key) {
       if (document._settable[name] >= document._keyCells) {
         throw new Reject('delete-with-field', 'the transform sets a field of a document that it deletes: set its key only');
       }
     }
-    this._write(1, document, document._keyCells, key, 0);
+    this._write(1, document, document._keyCells, key);
   }
   /** The row has no document anywhere. Without any put, delete or skip the event is rejected as "no-outcome". */
   skip() {
     this._spoke = true;
   }
 
+  // What follows is written for an interpreter: a call or a loop in the engine costs less there than a step in JavaScript.
+
   _begin() {
-    this._stepWords = this._cells = 0;
-    this._texts = []; // cell, text or bytes; they become the heap at the end
-    this._repeats = []; // from, to, count of cells whose words are the same
+    this._stepWords = 0;
+    this._cells = 0;
+    this._texts = []; // texts and bytes: they become the heap at the end
+    this._heapLength = 0; // as long as each character is a byte; else `_pack` corrects the cells
   }
   _go(event, deleted) {
     this._event = event;
     this._deleted = deleted;
     this._spoke = false;
+    this._firstStepWord = this._stepWords;
+    this._firstCell = this._cells;
+    this._firstText = this._texts.length;
+    this._firstByte = this._heapLength;
   }
-  _mark() {
-    return [this._stepWords, this._cells, this._texts.length, this._repeats.length];
+  /** The event's function has returned. */
+  _end() {
+    if (this._stepWords !== this._firstStepWord) return;
+    if (!this._spoke) throw new Reject('no-outcome', 'the transform neither wrote nor skipped the event');
+    this._step(2);
   }
   /** Takes back what the event has written. */
-  _reject([stepWords, cells, texts, repeats], { code, message }) {
-    this._stepWords = stepWords;
-    this._cells = cells;
-    this._texts.length = texts;
-    this._repeats.length = repeats;
-    this._step(3, 0, 0);
-    this._room(2);
-    for (const text of [code, message]) this._set(this._cells++, String(text));
+  _reject({ code, message }) {
+    this._stepWords = this._firstStepWord;
+    this._cells = this._firstCell;
+    this._texts.length = this._firstText;
+    this._heapLength = this._firstByte;
+    this._step(3);
+    for (const text of [code, message]) this._setText(this._cells++, 7, String(text));
   }
-  _step(action, output, ttlSeconds) {
-    const end = this._stepWords + 4;
-    if (end > this._steps.length) {
-      const steps = new Uint32Array(2 * end);
+  /** A skip or a reject. */
+  _step(action) {
+    this._room(4, 2);
+    this._steps.set([this._event, action, 0, 0], this._stepWords);
+    this._stepWords += 4;
+  }
+  /** Room for more. */
+  _room(stepWords, cells) {
+    if (this._stepWords + stepWords > this._steps.length) {
+      const steps = new Uint32Array(2 * (this._stepWords + stepWords));
       steps.set(this._steps);
       this._steps = steps;
     }
-    const steps = this._steps;
-    steps[end - 4] = this._event;
-    steps[end - 3] = action;
-    steps[end - 2] = output;
-    steps[end - 1] = ttlSeconds;
-    this._stepWords = end;
-  }
-  /** Room for more cells. */
-  _room(count) {
-    const cells = (this._cells ?? 0) + count;
-    if (this._tags !== undefined && cells <= this._tags.length) return;
-    const size = 2 * cells;
-    const tags = new Uint8Array(size);
-    const words = new Uint32Array(2 * size);
-    if (this._tags !== undefined) {
+    if (this._cells + cells > this._tags.length) {
+      const size = 2 * (this._cells + cells);
+      const [tags, words] = [new Uint8Array(size), new Uint32Array(2 * size)];
       tags.set(this._tags);
       words.set(this._words32);
+      this._tags = tags;
+      this._words32 = words;
+      this._words64 = new BigInt64Array(words.buffer);
+      this._doubles = new Float64Array(words.buffer);
     }
-    this._tags = tags;
-    this._words32 = words;
-    this._words64 = new BigInt64Array(words.buffer);
-    this._doubles = new Float64Array(words.buffer);
   }
-  _write(action, document, count, values, ttlSeconds) {
+  _write(action, document, count, values) {
     this._spoke = true;
-    const outputs = document._outputs;
-    if (outputs.length === 0) return;
+    const outputs = document._outputs.length;
+    if (outputs === 0) return;
+    const steps = document._steps[action];
+    this._room(steps.length, outputs * count);
     const first = this._cells;
-    let tags = this._deleted ? document._cellTagsOfDeleted : document._cellTags;
-    let words = document._cellWords;
-    if (count < tags.length) {
-      tags = tags.subarray(0, count);
-      words = words.subarray(0, 2 * count);
+    const tags = this._tags;
+    const words = this._words32;
+    const declared = this._deleted ? document._cellTagsOfDeleted : document._cellTags;
+    tags.set(count === declared.length ? declared : declared.subarray(0, count), first);
+    words.set(count === declared.length ? document._cellWords : document._cellWords.subarray(0, 2 * count), 2 * first);
+    if (values !== undefined) {
+      const settable = document._settable;
+      const names = Object.keys(values);
+      for (let i = 0; i < names.length; i++) {
+        const name = names[i];
+        const at = settable[name];
+        if (at === undefined) throw new Reject('foreign-field', `the document has no field ${quoted(name)} to set: declare it with field`);
+        this._set(first + at, values[name]);
+      }
     }
-    this._step(action, outputs[0], ttlSeconds);
-    this._room(outputs.length * count);
-    this._tags.set(tags, first);
-    this._words32.set(words, 2 * first);
-    this._cells += count;
-    for (const name in values) {
-      const at = document._settable[name];
-      if (at === undefined) throw new Reject('foreign-field', `the document has no field ${quoted(name)} to set: declare it with field`);
-      this._set(first + at, values[name]);
+    let end = first + count;
+    for (let i = 1; i < outputs; i++) { // the same to the document's other targets: the cells again, over the same texts
+      tags.copyWithin(end, first, first + count);
+      words.copyWithin(2 * end, 2 * first, 2 * (first + count));
+      end += count;
     }
-    for (let i = 1; i < outputs.length; i++) { // the same to the document's other targets: the cells again, over the same texts
-      this._step(action, outputs[i], ttlSeconds);
-      this._tags.copyWithin(this._cells, first, first + count);
-      this._repeats.push(first, this._cells, count);
-      this._cells += count;
-    }
+    this._cells = end;
+    const step = this._stepWords;
+    this._steps.set(steps, step);
+    for (let i = 0; i < outputs; i++) this._steps[step + 4 * i] = this._event;
+    this._stepWords = step + steps.length;
   }
+  /** Of the last write. */
+  _setTtl(document, seconds) {
+    for (let i = 0; i < document._outputs.length; i++) this._steps[this._stepWords - 4 * i - 1] = seconds;
+  }
+  /** Sets a cell that is as its document declares it: its word is 0. */
   _set(at, value) {
-    switch (typeof value) {
-      case 'string':
-        this._tags[at] = 7;
-        this._texts.push(at, value);
-        break;
-      case 'boolean':
-        this._word(at, 2, value ? 1 : 0);
-        break;
-      case 'number':
-        if (Number.isSafeInteger(value)) {
-          this._tags[at] = 3;
-          this._words32[2 * at] = value;
-          this._words32[2 * at + 1] = Math.floor(value / 0x1_0000_0000);
-        } else {
-          this._tags[at] = 5;
-          this._doubles[at] = value;
-        }
-        break;
-      case 'bigint':
-        this._integer(at, value > MAX_INT ? 4 : 3, value);
-        break;
-      case 'undefined':
-        this._word(at, 0, 0);
-        break;
-      default:
-        this._setObject(at, value);
+    const type = typeof value;
+    if (type === 'string') {
+      this._setText(at, 7, value);
+    } else if (type === 'bigint') {
+      this._setInteger(at, value > MAX_INT ? 4 : 3, value);
+    } else if (type === 'boolean') {
+      this._tags[at] = 2;
+      if (value) this._words32[2 * at] = 1;
+    } else if (value === null || value === undefined) {
+      this._tags[at] = 0;
+    } else if (type !== 'number') {
+      this._setObject(at, value);
+    } else if (Number.isSafeInteger(value)) {
+      this._tags[at] = 3;
+      this._words32[2 * at] = value;
+      this._words32[2 * at + 1] = Math.floor(value / 0x1_0000_0000);
+    } else {
+      this._tags[at] = 5;
+      this._doubles[at] = value;
     }
   }
   _setObject(at, value) {
-    if (value === null) {
-      this._word(at, 0, 0);
-    } else if (value === ABSENT) {
-      this._word(at, 1, 0);
-    } else if (value instanceof Uint8Array) {
-      this._tags[at] = 8;
-      this._texts.push(at, value);
+    if (value instanceof Uint8Array) {
+      this._setText(at, 8, value);
     } else if (value instanceof Date) {
       if (Number.isNaN(value.getTime())) throw new TypeError('a field can\'t be an invalid Date');
-      this._integer(at, 15, BigInt(value.getTime()) * 1000n);
+      this._setInteger(at, 15, BigInt(value.getTime()) * 1000n);
     } else if (!(value instanceof Value)) {
       const text = typeof value === 'object' ? JSON.stringify(value) : undefined;
       if (text === undefined) throw new TypeError(`a field can't be a ${typeof value}: see the values at the top of streamsync.js`);
-      this._tags[at] = 10;
-      this._texts.push(at, text);
+      this._setText(at, 10, text);
     } else if (value.tag === 5) {
       this._tags[at] = 5;
       this._doubles[at] = value.content;
     } else if (typeof value.content === 'bigint') {
-      this._integer(at, value.tag, value.content);
+      this._setInteger(at, value.tag, value.content);
+    } else if (value === ABSENT) {
+      this._tags[at] = 1;
     } else {
-      this._tags[at] = value.tag;
-      this._texts.push(at, value.content);
+      this._setText(at, value.tag, value.content);
     }
   }
-  _word(at, tag, low) {
-    this._tags[at] = tag;
-    this._words32[2 * at] = low;
-    this._words32[2 * at + 1] = 0;
-  }
-  _integer(at, tag, integer) {
-    const fits = tag === 4 ? integer >= 0n && integer >> 64n === 0n : integer >= MIN_INT && integer <= MAX_INT;
-    if (!fits) throw new Reject('integer-too-large', 'an integer does not fit 64 bits: set a Decimal');
+  _setInteger(at, tag, integer) {
+    if (tag === 4 ? integer < 0n || integer > MAX_UNSIGNED : integer < MIN_INT || integer > MAX_INT) {
+      throw new Reject('integer-too-large', 'an integer does not fit 64 bits: set a Decimal');
+    }
     this._tags[at] = tag;
     this._words64[at] = integer;
   }
+  /** Text or bytes. */
+  _setText(at, tag, content) {
+    const { length } = content;
+    this._tags[at] = tag;
+    this._words32[2 * at] = length;
+    this._words32[2 * at + 1] = this._heapLength;
+    this._heapLength += length;
+    this._texts.push(content);
+  }
   _outcome() {
     const heap = this._pack();
-    const words = this._words32;
-    for (let i = 0; i < this._repeats.length; i += 3) {
-      const [from, to, count] = this._repeats.slice(i, i + 3);
-      words.copyWithin(2 * to, 2 * from, 2 * (from + count));
-    }
     return {
       steps: new Uint8Array(this._steps.buffer, 0, 4 * this._stepWords),
-      cells: { tags: this._tags.subarray(0, this._cells), words: new Uint8Array(words.buffer, 0, 8 * this._cells), heap },
+      cells: { tags: this._tags.subarray(0, this._cells), words: new Uint8Array(this._words32.buffer, 0, 8 * this._cells), heap },
     };
   }
-  /** The heap: all texts at once where each character is a byte, else one after the other. */
+  /** The heap: all texts at once where each character is a byte, else one after the other, and then the cells are corrected. */
   _pack() {
     const texts = this._texts;
-    const words = this._words32;
-    let joined = '';
-    let plain = true;
-    for (let i = 0; i < texts.length; i += 2) {
-      if (typeof texts[i + 1] !== 'string') {
-        plain = false;
-        break;
-      }
-      words[2 * texts[i]] = texts[i + 1].length;
-      words[2 * texts[i] + 1] = joined.length;
-      joined += texts[i + 1];
+    if (!texts.some((text) => typeof text !== 'string')) {
+      const joined = texts.join('');
+      if (isAscii(joined)) return fromLatin1(joined);
     }
-    if (plain) {
-      const heap = encode(joined);
-      if (heap.length === joined.length) return heap;
-    }
-    let end = 0;
-    const parts = [];
-    for (let i = 0; i < texts.length; i += 2) {
-      const bytes = typeof texts[i + 1] === 'string' ? encode(texts[i + 1]) : texts[i + 1];
-      words[2 * texts[i]] = bytes.length;
-      words[2 * texts[i] + 1] = end;
-      parts.push(bytes);
-      end += bytes.length;
+    const parts = texts.map((text) => (typeof text === 'string' ? encode(text) : text));
+    const starts = new Map(); // of the bytes, by where a text was thought to start
+    const lengths = new Map();
+    let [thought, end] = [0, 0];
+    texts.forEach((text, i) => {
+      starts.set(thought, end);
+      if (text.length > 0) lengths.set(thought, parts[i].length);
+      thought += text.length;
+      end += parts[i].length;
+    });
+    for (let cell = 0; cell < this._cells; cell++) {
+      if (this._tags[cell] < 6 || this._tags[cell] > 11) continue;
+      const start = this._words32[2 * cell + 1];
+      this._words32[2 * cell + 1] = starts.get(start);
+      if (this._words32[2 * cell] > 0) this._words32[2 * cell] = lengths.get(start);
     }
     const heap = new Uint8Array(end);
     end = 0;
@@ -675,24 +687,14 @@ class Changes {
   }
 }
 
-// QuickJS has neither TextDecoder nor TextEncoder.
-const decoder = globalThis.TextDecoder && new TextDecoder();
-const encoder = globalThis.TextEncoder && new TextEncoder();
+// UTF-8 by way of strings that have a byte in each character, because QuickJS has neither TextDecoder nor TextEncoder; and these by way of
+// base64, because that costs no step of the interpreter a character.
 
-function decode(bytes) {
-  if (decoder) return decoder.decode(bytes);
-  let text = '';
-  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode.apply(null, bytes.subarray(i, i + 8192));
-  return /^[\0-\x7f]*$/.test(text) ? text : decodeURIComponent(escape(text));
-}
-
-function encode(text) {
-  if (encoder) return encoder.encode(text);
-  const latin = /^[\0-\x7f]*$/.test(text) ? text : unescape(encodeURIComponent(text.toWellFormed()));
-  const bytes = new Uint8Array(latin.length);
-  for (let i = 0; i < latin.length; i++) bytes[i] = latin.charCodeAt(i);
-  return bytes;
-}
+const isAscii = (text) => /^[\0-\x7f]*$/.test(text);
+const decode = (latin1) => (isAscii(latin1) ? latin1 : decodeURIComponent(escape(latin1)));
+const encode = (text) => fromLatin1(isAscii(text) ? text : unescape(encodeURIComponent(text.toWellFormed())));
+const toLatin1 = (bytes) => atob(bytes.toBase64());
+const fromLatin1 = (text) => Uint8Array.fromBase64(btoa(text));
 
 // --- The component
 
@@ -749,20 +751,16 @@ function noConfig(settings) {
 function applyTo(batch, { event, cells }, row, changes) {
   row._begin(batch);
   changes._begin();
-  const count = batch.events.length / EVENT_BYTES;
+  const count = batch.events.length / 4 / EVENT_WORDS;
   for (let e = 0; e < count; e++) {
     row._go(e, cells);
     changes._go(e, row._op === 2);
-    const mark = changes._mark();
     try {
       event(row, changes);
-      if (changes._stepWords === mark[0]) {
-        if (!changes._spoke) throw new Reject('no-outcome', 'the transform neither wrote nor skipped the event');
-        changes._step(2, 0, 0);
-      }
+      changes._end();
     } catch (error) {
       if (!(error instanceof Reject)) throw error;
-      changes._reject(mark, error);
+      changes._reject(error);
     }
   }
   return changes._outcome();
@@ -771,6 +769,6 @@ function applyTo(batch, { event, cells }, row, changes) {
 /** A mistake of the transform's own: its text, and the line of the transform that made it. */
 function explain(error) {
   if (!(error instanceof Error)) return String(error);
-  const place = /\((?![^)]*streamsync\.js)([^()\s]+:\d+(?::\d+)?)\)/.exec(error.stack ?? '');
+  const place = /\((?![^)]*streamsync\.js)\/?([^()\s]+:\d+(?::\d+)?)\)/.exec(error.stack ?? '');
   return `${error.name}: ${error.message}${place ? ` (${place[1]})` : ''}`;
 }

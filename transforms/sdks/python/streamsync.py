@@ -20,7 +20,6 @@ The contract is streamsync:transform@0.1.0. This file comes with the engine and 
 """
 
 import json
-import traceback
 from array import array
 from datetime import date, datetime, timedelta, timezone
 from decimal import Context as DecimalContext
@@ -136,10 +135,10 @@ class metrics:
 # --- Kinds of columns: what `__init__` asks of a column, where it is checked once.
 
 class Kind:
-    __slots__ = ("name", "tags")
+    __slots__ = ("name", "_tags", "_readers")
 
     def __init__(self, name: str, *tags: int):
-        self.name, self.tags = name, frozenset(tags)
+        self.name, self._tags = name, tags
 
 
 class kind:
@@ -274,7 +273,7 @@ class Table:
         schema = self.schema
         for index, column in enumerate(schema.columns):
             if column.name == name:
-                if column.tag not in kind.tags:
+                if column.tag not in kind._tags:
                     raise OpenError(f"{schema.database}.{schema.table}.{name} comes as {column.source_type} (tag {column.tag}), but the "
                                     f"transform needs {kind.name}: correct the connector's handling mode, or the type that the route "
                                     "declares for the column")
@@ -326,8 +325,9 @@ class Row:
         """The column's value, or None where it is NULL. A column that is absent rejects the event: see `presence`."""
         at = self._at + column._at
         tag = self._tags[at]
-        if tag in column._kind.tags:
-            return _READ[tag](self, self._words[at])
+        reader = column._kind._readers.get(tag)
+        if reader is not None:
+            return reader(self, self._words[at])
         if tag == 0:
             return None
         if tag == 1:
@@ -382,6 +382,11 @@ _READ: list = [  # by tag
     lambda row, word: row._moment(_EPOCH_UTC, word),
     lambda row, word: Year(_signed(word)),
 ]
+
+for _kind in vars(kind).values():
+    if isinstance(_kind, Kind):
+        _kind._readers = {tag: _READ[tag] for tag in _kind._tags}
+kind.INTEGER._readers[16] = _READ[3]  # there, a year is an int like any other
 
 
 # --- What `event` says
@@ -583,7 +588,10 @@ def _apply(batch: Batch, cells_of_event: int, event_of: Callable) -> Outcome:
 
 def _explain(error: Exception) -> str:
     """A mistake of the transform's own: its text, and the line of the transform that made it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.endswith("streamsync.py")]
-    place = "".join(f" ({frame.filename.rpartition('/')[2]}, line {frame.lineno}, in {frame.name})" for frame in own[-1:])
+    place, at = "", error.__traceback__
+    while at is not None:  # module traceback would look for the source files, and there are no files
+        code = at.tb_frame.f_code
+        if not code.co_filename.endswith("streamsync.py"):
+            place = f" ({code.co_filename.rpartition('/')[2]}, line {at.tb_lineno}, in {code.co_name})"
+        at = at.tb_next
     return f"{type(error).__name__}: {error}{place}"

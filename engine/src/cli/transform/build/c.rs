@@ -15,10 +15,23 @@ const ZIG: Tool = Tool {
 /// The compiler as a package of Python's.
 const PYTHON: Tool = Tool { names: &["python3"], variable: None, in_project: &[".venv/bin"], install: "install Python 3" };
 
+/// A megabyte, as Rust's guests have; zig's own default of 16 MiB would be each instance's memory.
+const STACK: &str = "-Wl,-z,stack-size=1048576";
+
 pub(super) fn build(project: &Project) -> Result<Made, Stop> {
     let mut command = zig(&project.dir)?;
     let module = std::path::absolute(scratch(project)?.join("core.wasm")).map_err(|error| Stop::no(error.to_string()))?;
-    command.current_dir(&project.dir).args(["cc", "-target", "wasm32-wasi", "-mexec-model=reactor", "-O2", "-s", "-Wall", "-Wextra"]);
+    command.current_dir(&project.dir).args([
+        "cc",
+        "-target",
+        "wasm32-wasi",
+        "-mexec-model=reactor",
+        STACK,
+        "-O2",
+        "-s",
+        "-Wall",
+        "-Wextra",
+    ]);
     command.args(sources(&project.dir)?).arg("-o").arg(&module);
     run(&mut command, "the build")?;
     Ok(Made::Plain(read(&module)?))
