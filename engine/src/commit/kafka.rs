@@ -67,7 +67,9 @@ fn commit_now(membership: &Membership, source: &TopicPartition, next_offset: i64
     consumer.commit(&offsets, CommitMode::Sync).map_err(|error| if is_lost(&error) { lost() } else { away(error.to_string()) })
 }
 
-/// `assignment_lost` may lie: an illegal generation counts as lost too.
+/// Whether the partition is gone. An illegal generation or an unknown member says less: every commit that meets a rebalance gets it, also of a
+/// partition that stays with this worker, whose lane nobody would start again. Where the partition does go, the group's callback says
+/// so before this member joins again, and with that the membership no longer owns it.
 fn is_lost(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
@@ -76,8 +78,6 @@ fn is_lost(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::BrokerDestroy
                 | RDKafkaErrorCode::Fatal
                 | RDKafkaErrorCode::FencedInstanceId
-                | RDKafkaErrorCode::IllegalGeneration
-                | RDKafkaErrorCode::UnknownMemberId
         )
     )
 }
@@ -98,5 +98,26 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+    use super::is_lost;
+
+    #[track_caller]
+    fn check(code: RDKafkaErrorCode, lost: bool) {
+        assert_eq!(is_lost(&KafkaError::ConsumerCommit(code)), lost, "{code:?}");
+    }
+
+    #[test]
+    fn a_rebalance_takes_no_partition_by_itself() {
+        check(RDKafkaErrorCode::IllegalGeneration, false);
+        check(RDKafkaErrorCode::UnknownMemberId, false);
+        check(RDKafkaErrorCode::RebalanceInProgress, false);
+        check(RDKafkaErrorCode::AssignmentLost, true);
+        check(RDKafkaErrorCode::FencedInstanceId, true);
     }
 }
