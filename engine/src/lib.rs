@@ -40,3 +40,6 @@ pub mod config;
 pub mod demo;
 pub mod http;
 pub mod metrics;
+
+// Tests hold the process there; not in a release.
+mod failpoint;

@@ -137,10 +137,12 @@ impl Worker {
                     self.let_go(std::slice::from_ref(&source), Order::Abandon).await;
                     self.begin(source, Arc::clone(&asked), false);
                 }
+                crate::failpoint::reached("assigned", "").await;
             }
             SourceEvent::Revoked { partitions, lost, done } => {
                 self.shared.metrics.rebalances.inc();
                 self.let_go(&partitions, if lost { Order::Abandon } else { Order::Drain }).await;
+                crate::failpoint::reached("revoked", "").await;
                 done.send(());
             }
             SourceEvent::Statistics(statistics) => {

@@ -89,6 +89,7 @@ enum Stored {
 /// a sink's loss: nothing is committed.
 async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], batch: SettledBatch) -> Stored {
     shared.await_poll(source).await;
+    crate::failpoint::reached("after-write", "").await;
     let group = &shared.settings.kafka.group;
     let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: shared.machine.now_ms() };
     for mark in marks {
@@ -99,6 +100,7 @@ async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], bat
             Err(error) => tracing::debug!(sink = sink.name(), error = %error, "watermark not stored"),
         }
     }
+    crate::failpoint::reached("before-commit", "").await;
     let start = Instant::now();
     let result = shared.commits.commit(source, batch.next_offset).await;
     match result {

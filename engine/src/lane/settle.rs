@@ -53,6 +53,7 @@ impl Settler {
             return Err(self.truncate_advice(&records, truncate));
         }
         self.await_poll().await;
+        crate::failpoint::reached("before-write", "").await;
         let mut outcomes = Outcomes::new(&planned);
         // A verdict of one sink that halts is not held up by another one that is away.
         for written in try_join_all(sinks.into_iter().map(|writes| self.write(writes))).await? {
@@ -129,6 +130,7 @@ impl Settler {
         };
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         while !writes.writes.is_empty() {
+            crate::failpoint::reached("write", sink.name()).await;
             let start = std::time::Instant::now();
             let results = sink.write(&writes).await;
             metrics.write_seconds.observe(start.elapsed().as_secs_f64());
