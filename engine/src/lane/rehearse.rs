@@ -12,7 +12,7 @@ use crate::outcome::{Outcome, Part};
 use crate::plan::{self, Planner, WritePlan};
 use crate::route::{RoutedBatch, Router};
 use crate::source::RecordBatch;
-use crate::transform::{Guest, GuestStats};
+use crate::transform::{self, Guest, GuestStats, OpenedSchema};
 
 /// Stands for the module in what would be stored, so that two modules' documents can be compared byte by byte.
 const NO_MODULE: &str = "0000000000000000";
@@ -69,9 +69,7 @@ impl Rehearsal {
         for fault in &plan.faults {
             let (stage, code) = disposition::label(&fault.fault);
             let part = match &fault.fault {
-                plan::Fault::Transform(crate::transform::Error::Rejected { code, message }) => {
-                    Part::because(format!("reject {code}"), message)
-                }
+                plan::Fault::Transform(transform::Error::Rejected { code, message }) => Part::because(format!("reject {code}"), message),
                 plan::Fault::Decode(_)
                 | plan::Fault::Route(_)
                 | plan::Fault::Transform(_)
@@ -91,6 +89,12 @@ impl Rehearsal {
         let began = Instant::now();
         drop(self.guest.apply(routed));
         began.elapsed()
+    }
+
+    /// What the guest says of each table that the records are of, by `database.table`.
+    pub fn opened(&mut self, records: RecordBatch) -> Vec<(String, Result<Arc<OpenedSchema>, transform::Error>)> {
+        let schemas = self.decoder.batch(records).schemas;
+        schemas.iter().map(|schema| (format!("{}.{}", schema.database, schema.table), self.guest.opened(schema))).collect()
     }
 
     /// What the guest has done so far.

@@ -12,8 +12,7 @@ use super::report::size;
 use super::subject::{Subject, SubjectArguments, read_route};
 use super::trial::{Trial, stop};
 use crate::cli::say;
-use crate::decode::Decoder;
-use crate::recording::{self, RecordedEvent};
+use crate::recording::RecordedEvent;
 use crate::transform::{CONTRACT_VERSIONS, OpenedSchema, contract_of};
 
 #[derive(Args, Clone, Debug)]
@@ -130,26 +129,20 @@ pub(super) fn outside(path: &Path) -> Result<Outside, Stop> {
 
 /// The tables of the events, opened.
 fn tables(trial: &Trial<'_>, subject: &Subject) -> Result<Vec<Table>, Stop> {
-    let mut decoder = Decoder::new(Arc::clone(&trial.route));
-    let mut guest = trial.guest(&trial.module)?;
-    let mut tables = Vec::new();
-    for records in recording::batches(&subject.events, usize::MAX).map_err(Stop::Usage)? {
-        for schema in decoder.batch(records).schemas {
-            let name = format!("{}.{}", schema.database, schema.table);
-            tables.push(match guest.opened(&schema) {
-                Ok(opened) => table(name, &opened),
-                Err(error) => Table {
-                    table: name,
-                    reads: Vec::new(),
-                    reads_before: Vec::new(),
-                    sees_deletes: false,
-                    outputs: Vec::new(),
-                    refused: Some(error.to_string()),
-                },
-            });
-        }
-    }
-    Ok(tables)
+    let refused = |table: String, error: &crate::transform::Error| Table {
+        table,
+        reads: Vec::new(),
+        reads_before: Vec::new(),
+        sees_deletes: false,
+        outputs: Vec::new(),
+        refused: Some(error.to_string()),
+    };
+    let opened = trial.opened(&subject.events)?;
+    let shown = opened.into_iter().map(|(name, opened)| match opened {
+        Ok(opened) => table(name, &opened),
+        Err(error) => refused(name, &error),
+    });
+    Ok(shown.collect())
 }
 
 fn table(table: String, opened: &OpenedSchema) -> Table {

@@ -11,7 +11,7 @@ use crate::lane::{Rehearsal, Stored};
 use crate::outcome::Outcome;
 use crate::recording::{self, RecordedEvent};
 use crate::source::RecordBatch;
-use crate::transform::{Guest, Module, SetupError, TransformHost};
+use crate::transform::{Guest, Module, OpenedSchema, SetupError, TransformHost};
 
 /// Size of the batches at which speed is told.
 pub(super) const BATCH: usize = 256;
@@ -28,6 +28,9 @@ pub(super) struct Run {
     /// Row changes among the records.
     pub(super) events: usize,
 }
+
+/// `database.table`, and what a module says of it.
+pub(super) type Opened = Vec<(String, Result<Arc<OpenedSchema>, crate::transform::Error>)>;
 
 /// What a module costs.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +128,12 @@ impl<'s> Trial<'s> {
         Ok(Some(Cost { ns_per_event: best.as_nanos() as u64 / rows, memory_bytes, fuel_per_event: fuel / rows }))
     }
 
+    /// What the module says of the tables of the events.
+    pub(super) fn opened(&self, events: &[RecordedEvent]) -> Result<Opened, Stop> {
+        let mut rehearsal = self.rehearsal(&self.module)?;
+        Ok(batches(events, usize::MAX)?.into_iter().flat_map(|records| rehearsal.opened(records)).collect())
+    }
+
     /// Linear memory of an instance that has had its configuration.
     pub(super) fn memory_at_start(&self) -> Result<usize, Stop> {
         Ok(self.guest(&self.module)?.stats().memory_bytes)
@@ -134,7 +143,7 @@ impl<'s> Trial<'s> {
         Ok(Rehearsal::new(&self.route, self.guest(module)?))
     }
 
-    pub(super) fn guest(&self, module: &Arc<Module>) -> Result<Guest, Stop> {
+    fn guest(&self, module: &Arc<Module>) -> Result<Guest, Stop> {
         Guest::new(Arc::clone(module), Arc::clone(&self.route), &self.settings.sinks).map_err(|error| stop(&error))
     }
 }

@@ -41,7 +41,8 @@ fn answers_are_told_with_their_keys_and_kinds() {
         GuestWrite { event: 3, action: GuestAction::Skip },
     ];
     let groups = vec![GuestGroup { opened, events: vec![0, 1, 2, 3], writes, cells }];
-    let outcomes: Vec<Outcome> = super::outcomes(&GuestBatch { routed, groups, faults: vec![] }).into_iter().map(|(_, told)| told).collect();
+    let outcomes: Vec<Outcome> =
+        super::outcomes(&GuestBatch { routed, groups, faults: vec![] }).into_iter().map(|(_, told)| told).collect();
     let expected = r#"
 3:0 create id = int 5
   put t, m
@@ -58,5 +59,8 @@ fn answers_are_told_with_their_keys_and_kinds() {
 3:3 create id = int 8
   skip
 "#;
-    assert_eq!(outcome::write(&outcomes).replace("\n\n", "\n"), outcome::write(&outcome::parse(expected).expect("outcomes")).replace("\n\n", "\n"));
+    assert_eq!(
+        outcome::write(&outcomes).replace("\n\n", "\n"),
+        outcome::write(&outcome::parse(expected).expect("outcomes")).replace("\n\n", "\n")
+    );
 }
