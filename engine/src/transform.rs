@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 pub use contract::{VERSIONS as CONTRACT_VERSIONS, exported as contract_of};
 pub use guest::{Guest, GuestStats};
+pub(crate) use host::check_kind;
 pub use host::{SetupError, TransformHost, sha256};
 pub use lift::{Answer, answer};
 pub use lower::lower;

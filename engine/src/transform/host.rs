@@ -240,7 +240,8 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn check_kind(bytes: &[u8]) -> Result<(), &'static str> {
+/// What a file is instead of a component, by its first bytes.
+pub(crate) fn check_kind(bytes: &[u8]) -> Result<(), &'static str> {
     match bytes {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {

@@ -13,7 +13,7 @@ use super::subject::{Subject, SubjectArguments, read_route};
 use super::trial::{Trial, stop};
 use crate::cli::say;
 use crate::recording::RecordedEvent;
-use crate::transform::{CONTRACT_VERSIONS, OpenedSchema, contract_of};
+use crate::transform::{CONTRACT_VERSIONS, OpenedSchema, check_kind, contract_of};
 
 #[derive(Args, Clone, Debug)]
 pub(in crate::cli) struct InspectArguments {
@@ -112,13 +112,12 @@ fn a_record() -> RecordedEvent {
 /// Reads a file as a component, whatever version of the contract it is of.
 pub(super) fn outside(path: &Path) -> Result<Outside, Stop> {
     let bytes = std::fs::read(path).map_err(|error| Stop::usage(format!("{} can't be read: {error}", path.display())))?;
-    let no_component = |why: String| {
-        Stop::usage(format!("{} is no WebAssembly component: {why}; `streamsync transform build` makes one of a project", path.display()))
-    };
+    let no_component = |why: String| Stop::usage(format!("{}: {why}; `streamsync transform build` makes one of a project", path.display()));
+    check_kind(&bytes).map_err(|what| no_component(what.to_owned()))?;
     let (resolve, world) = match wit_component::decode(&bytes) {
         Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
         Ok(DecodedWasm::WitPackage(..)) => return Err(no_component("it is a package of interfaces".into())),
-        Err(error) => return Err(no_component(format!("{error:#}"))),
+        Err(error) => return Err(no_component(format!("it is no WebAssembly component: {error}"))),
     };
     let Some(world) = resolve.worlds.get(world) else { return Err(no_component("it has no world".into())) };
     let names = |items: &mut dyn Iterator<Item = &wit_parser::WorldKey>| items.map(|key| resolve.name_world_key(key)).collect::<Vec<_>>();

@@ -153,7 +153,7 @@ fn bad_modules_are_refused_with_what_to_do() {
         (b"#!/bin/sh", "test DIR", &["a.wasm", "it is no WebAssembly component"]),
         (&core, "test DIR", &["core WebAssembly module", "make a component of it"]),
         (&newer, "test DIR", &["version 0.2.0", "this engine runs 0.1.0", "streamsync transform new"]),
-        (b"#!/bin/sh", "inspect DIR", &["is no WebAssembly component", "streamsync transform build"]),
+        (b"#!/bin/sh", "inspect DIR", &["it is no WebAssembly component", "streamsync transform build"]),
     ];
     for (module, line, expected) in cases {
         folder.put("a.wasm", module);
