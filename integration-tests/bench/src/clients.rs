@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, rawdoc};
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
 use streamsync::config::Settings;
 use streamsync::decode::Decoder;
 use streamsync::fence::Generation;
@@ -21,6 +23,7 @@ use crate::events::Events;
 use crate::native::Native;
 use crate::topic::PARTITIONS;
 
+const PATIENCE: Duration = Duration::from_secs(30);
 /// As the sinks have it in their defaults.
 const PIPELINE: usize = 512;
 const BULK: usize = 1000;
@@ -77,9 +80,9 @@ pub(crate) async fn redis(url: &str, writes: &Arc<Vec<Vec<SinkWrites>>>) -> Resu
     let mut tasks = JoinSet::new();
     let mut connections = Vec::new();
     for _ in 0..writes.len() {
-        connections.push(client.get_multiplexed_async_connection().await?);
+        connections.push(connect_redis(&client).await?);
     }
-    let mut loading = client.get_multiplexed_async_connection().await?;
+    let mut loading = connect_redis(&client).await?;
     let digest: String = redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).query_async(&mut loading).await?;
     let begin = Instant::now();
     for (partition, mut connection) in connections.into_iter().enumerate() {
@@ -101,6 +104,12 @@ pub(crate) async fn redis(url: &str, writes: &Arc<Vec<Vec<SinkWrites>>>) -> Resu
         });
     }
     finish(tasks, begin).await
+}
+
+/// The driver's own limit of half a second is none for a server that is at its limit.
+pub(crate) async fn connect_redis(client: &redis::Client) -> Result<MultiplexedConnection> {
+    let patient = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
 }
 
 /// docs/decisions/0003-redis-format.md has the companion key and its text.

@@ -170,7 +170,7 @@ impl Bench<'_> {
     }
 
     async fn empty_redis(&self) -> Result<()> {
-        let mut connection = redis::Client::open(self.redis_url())?.get_multiplexed_async_connection().await?;
+        let mut connection = clients::connect_redis(&redis::Client::open(self.redis_url())?).await?;
         redis::cmd("FLUSHALL").exec_async(&mut connection).await?;
         Ok(())
     }
