@@ -70,10 +70,10 @@ pub struct SourceRecord {
 }
 
 /// A header's name, and its value where it has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// UTF-8, as Kafka requires it.
-    pub name: Box<str>,
+    /// UTF-8.
+    pub name: Span,
     /// `None`: the header's value is null.
     pub value: Option<Span>,
 }
@@ -87,7 +87,7 @@ pub struct RecordBatch {
     pub records: Vec<SourceRecord>,
     /// Headers of all records.
     pub headers: Vec<Header>,
-    /// Keys, values and header values.
+    /// Keys, values and headers.
     pub bytes: Vec<u8>,
 }
 
@@ -110,8 +110,8 @@ impl RecordBatch {
         let key = self.span(key)?;
         let value = self.span(value)?;
         for (name, value) in headers {
-            let value = self.span(value)?;
-            self.headers.push(Header { name: name.into(), value });
+            let (name, value) = (self.span(Some(name.as_bytes()))??, self.span(value)?);
+            self.headers.push(Header { name, value });
         }
         let headers = (u32::try_from(first_header).ok()?, (self.headers.len() - first_header) as u32);
         self.records.push(SourceRecord { offset, timestamp_ms, key, value, headers });
@@ -147,7 +147,7 @@ impl RecordBatch {
     pub fn headers(&self, index: usize) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
         let (first, count) = self.records.get(index).map_or((0, 0), |r| r.headers);
         let all = self.headers.get(first as usize..(first + count) as usize).unwrap_or_default();
-        all.iter().map(|h| (&*h.name, h.value.map(|v| self.slice(v))))
+        all.iter().map(|h| (std::str::from_utf8(self.slice(h.name)).unwrap_or_default(), h.value.map(|v| self.slice(v))))
     }
 
     /// The offset behind the last record.

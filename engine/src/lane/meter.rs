@@ -91,16 +91,20 @@ impl Meter {
             };
             counter.inc_by(count);
         }
+        // Lanes share these: one addition a batch, not one a record, goes to what they share.
+        let (from_source, from_kafka) = (self.route.from_source_seconds.local(), self.route.from_kafka_seconds.local());
         let seconds_since = |ms: i64| (now_ms - ms).max(0) as f64 / 1000.0;
         for (record, changed) in records.records.iter().zip(changed_at) {
             let Some((changed_at_us, snapshot)) = changed else { continue };
             if !snapshot {
-                self.route.from_source_seconds.observe(seconds_since(changed_at_us / 1000));
+                from_source.observe(seconds_since(changed_at_us / 1000));
             }
             if let Some(timestamp_ms) = record.timestamp_ms {
-                self.route.from_kafka_seconds.observe(seconds_since(timestamp_ms));
+                from_kafka.observe(seconds_since(timestamp_ms));
             }
         }
+        from_source.flush();
+        from_kafka.flush();
         self.lane.last_settled.set(now_ms as f64 / 1000.0);
         self.health.settled(next_offset);
         if self.unsettled.fetch_sub(1, Ordering::Relaxed) == 1 {
