@@ -154,7 +154,7 @@ struct SettledBatch {
 
 impl Lane {
     /// Runs until it is ordered to end, or halts.
-    pub async fn run(self, orders: watch::Receiver<Order>) -> End {
+    pub async fn run(self, mut orders: watch::Receiver<Order>) -> End {
         let Self { shared, source, generation, prepare, reader, meter, budget, marks } = self;
         let (plans_in, plans_out) = mpsc::channel(shared.settings.batch.prepared_ahead.max(1));
         let (settled_in, settled_out) = watch::channel::<Option<SettledBatch>>(None);
@@ -167,28 +167,42 @@ impl Lane {
             meter: Arc::clone(&meter),
             budget,
         };
+        // Each task hears of orders on a channel of its own: one with several receivers wakes them in an order drawn by lot, and a
+        // simulated history could not be told again.
+        let [(to_prepare, preparing), (to_settle, settling), (to_commit, committing)] = [(); 3].map(|()| watch::channel(*orders.borrow()));
+        let mut heard_by = vec![to_prepare, to_settle, to_commit];
         let mut tasks = JoinSet::new();
-        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, plans_in, orders.clone()));
-        tasks.spawn(settle_all(settler, plans_out, settled_in, orders.clone()));
-        tasks.spawn(progress::commit_all(shared, source, marks, settled_out, orders));
+        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, plans_in, preparing));
+        tasks.spawn(settle_all(settler, plans_out, settled_in, settling));
+        tasks.spawn(progress::commit_all(shared, source, marks, settled_out, committing));
 
         // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed. Where a sink
         // has lost data nothing more may be: the others end wherever they are, and whoever begins again repeats what they did.
         let mut end = End::Stopped;
-        while let Some(joined) = tasks.join_next().await {
-            let task_end = match joined {
-                Ok(end) => end,
-                Err(error) if error.is_cancelled() => End::Stopped,
-                Err(error) => End::Halted(format!("a defect in the engine stopped the lane: {error}")),
-            };
-            if matches!(task_end, End::Behind { .. }) {
-                tasks.abort_all();
-            }
-            if end == End::Stopped {
-                end = task_end;
+        loop {
+            tokio::select! {
+                biased;
+                given = orders.changed(), if !heard_by.is_empty() => match given {
+                    Ok(()) => heard_by.iter().for_each(|task| orders.borrow_and_update().give(task)),
+                    // A worker that is gone gives no more orders: the tasks end with their channels.
+                    Err(_) => heard_by.clear(),
+                },
+                joined = tasks.join_next() => {
+                    let Some(joined) = joined else { return end };
+                    let task_end = match joined {
+                        Ok(end) => end,
+                        Err(error) if error.is_cancelled() => End::Stopped,
+                        Err(error) => End::Halted(format!("a defect in the engine stopped the lane: {error}")),
+                    };
+                    if matches!(task_end, End::Behind { .. }) {
+                        tasks.abort_all();
+                    }
+                    if end == End::Stopped {
+                        end = task_end;
+                    }
+                }
             }
         }
-        end
     }
 }
 
