@@ -8,8 +8,10 @@ mod demo;
 mod docker;
 mod guests;
 mod images;
+mod mutants;
 mod progress;
 mod seed;
+mod simulate;
 mod stack;
 mod suite;
 mod tidy;
@@ -53,6 +55,24 @@ enum Command {
     Test,
     /// Build what is shipped, and measure it: stages, the component beside native code, drains beside bare clients
     Bench,
+    /// Histories of the whole way in virtual time, with every fault there is: the engine's own workers and sinks
+    Simulate {
+        /// How many
+        #[arg(long, default_value_t = 10_000)]
+        histories: u64,
+        /// The first one's seed
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// This one alone, told step by step
+        #[arg(long, conflicts_with_all = ["histories", "from"])]
+        seed: Option<u64>,
+    },
+    /// Bugs on purpose, one at a time, which the simulation must catch
+    Mutants {
+        /// How many histories each of them gets at most
+        #[arg(long, default_value_t = 3_000)]
+        histories: u64,
+    },
     /// Format, lints, dependencies, then all tests
     Ci,
     /// Small checks of the tree itself
@@ -70,6 +90,9 @@ fn main() -> ExitCode {
         Command::Down => stack::down(),
         Command::Test => suite::test(),
         Command::Bench => bench::bench(),
+        Command::Simulate { seed: Some(seed), .. } => simulate::simulate(&simulate::What::Seed(seed)),
+        Command::Simulate { histories, from, seed: None } => simulate::simulate(&simulate::What::Histories { from, count: histories }),
+        Command::Mutants { histories } => mutants::mutants(histories),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };

@@ -1,0 +1,418 @@
+//! One history: a storm, its end, and what must hold then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::connector::Connector;
+use crate::kafka::Said;
+use crate::mongodb;
+use crate::mysql::Store;
+use crate::redis;
+use crate::worker::Worker;
+use crate::world::{World, locked};
+
+const STORES: [Store; 2] = [Store::Redis, Store::MongoDb];
+const MAX_WORKERS: usize = 3;
+
+/// How long the stores may take, once all faults have ended, to hold what MySQL holds.
+const HEALING: Duration = Duration::from_secs(240);
+
+/// Longer than the network holds anything back, and than two sweeps.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What was found of one history.
+pub struct Found {
+    pub violations: Vec<String>,
+    pub story: Vec<String>,
+}
+
+/// Plays the history of a seed.
+pub fn play(seed: u64, tell: bool) -> Found {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async {
+        let world = World::new(seed, tell);
+        let mut history = History {
+            world: Arc::clone(&world),
+            connector: Connector::default(),
+            workers: Vec::new(),
+            later: BTreeMap::new(),
+            actions: 0,
+            backups: (None, None),
+            garbage: 0,
+        };
+        history.run().await;
+        Found { violations: world.violations(), story: world.story() }
+    })
+}
+
+/// What is done when its time has come.
+#[derive(Debug)]
+enum Action {
+    Start,
+    Resume(Arc<crate::process::Process>),
+    Up(Store),
+}
+
+struct History {
+    world: Arc<World>,
+    connector: Connector,
+    workers: Vec<Worker>,
+    later: BTreeMap<(Instant, u64), Action>,
+    actions: u64,
+    /// Older copies of what the stores hold.
+    backups: (Option<redis::Data>, Option<mongodb::Data>),
+    garbage: u64,
+}
+
+impl History {
+    async fn run(&mut self) {
+        let world = Arc::clone(&self.world);
+        world.spawn(Arc::clone(&world).coordinate());
+        let len = world.mysql.binlog.len();
+        let middle = locked(&world.dice).permille(200).then(|| world.mysql.boundary(len / 2));
+        {
+            let mut dice = locked(&world.dice);
+            self.connector.snapshot(&world.mysql, &mut locked(&world.kafka), &mut dice);
+        }
+        if let Some(middle) = middle {
+            if !self.act(middle).await {
+                return;
+            }
+            self.recreate_topics().await;
+        }
+        if self.act(len).await {
+            self.audit(len).await;
+        }
+    }
+
+    /// A storm while the binlog is read up to `limit`, and the peace after it. `false`: something does not hold.
+    async fn act(&mut self, limit: usize) -> bool {
+        self.storm(limit).await;
+        self.calm(limit).await;
+        self.heal(limit).await
+    }
+
+    // The storm
+
+    async fn storm(&mut self, limit: usize) {
+        let (count, permille, seconds) = {
+            let mut dice = locked(&self.world.dice);
+            (dice.between(1, MAX_WORKERS as u64), dice.below(120) as u32, dice.between(20, 120))
+        };
+        for store in STORES {
+            self.world.weather(store).storm_permille.store(permille, Ordering::Relaxed);
+        }
+        self.world.set_broker_storm(permille);
+        for _ in 0..count {
+            self.start();
+        }
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            self.look_after_workers();
+            let (wait, event) = {
+                let mut dice = locked(&self.world.dice);
+                (dice.between(1, 2_500), dice.below(40))
+            };
+            self.wait(Duration::from_millis(wait)).await;
+            self.event(event, limit);
+        }
+    }
+
+    /// Waits, and does what falls due meanwhile.
+    async fn wait(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= until) {
+            let ((at, _), action) = entry.remove_entry();
+            tokio::time::sleep_until(at).await;
+            self.act_on(action);
+        }
+        tokio::time::sleep_until(until).await;
+    }
+
+    fn act_on(&mut self, action: Action) {
+        self.world.tell(|| format!("{action:?}"));
+        match action {
+            Action::Start if self.workers.len() < MAX_WORKERS => self.start(),
+            Action::Start => {}
+            Action::Resume(process) => self.resume(process),
+            Action::Up(store) => self.world.weather(store).down.store(false, Ordering::Relaxed),
+        }
+    }
+
+    fn after(&mut self, least_ms: u64, most_ms: u64, action: Action) {
+        let delay = locked(&self.world.dice).between(least_ms, most_ms);
+        self.actions += 1;
+        self.later.insert((Instant::now() + Duration::from_millis(delay), self.actions), action);
+    }
+
+    fn event(&mut self, event: u64, limit: usize) {
+        let world = Arc::clone(&self.world);
+        match event {
+            0 | 1 => self.kill_one(),
+            2 | 3 => self.pause_one(),
+            4 => self.store_goes_down(),
+            5 => self.some_store(|history, store| history.world.weather(store).break_connections()),
+            6 => self.lose_data(),
+            7 | 8 => self.back_up(),
+            9 => self.connector.crash(),
+            10 => self.connector.snapshot(&world.mysql, &mut locked(&world.kafka), &mut locked(&world.dice)),
+            11 => self.connector.begin_chunk(&world.mysql, limit, &mut locked(&world.dice)),
+            12..=14 => self.compact(),
+            15 => self.after(0, 1, Action::Start),
+            16 => self.stop_one(),
+            17 => {
+                self.garbage += 1;
+                Connector::garbage(&mut locked(&world.kafka), self.garbage, &mut locked(&world.dice));
+            }
+            _ => self.connector.step(&world.mysql, limit, &mut locked(&world.kafka), &mut locked(&world.dice)),
+        }
+    }
+
+    fn start(&mut self) {
+        self.workers.push(Worker::start(&self.world));
+    }
+
+    fn pick_worker(&mut self) -> Option<usize> {
+        let index = locked(&self.world.dice).below(self.workers.len().max(1) as u64) as usize;
+        (index < self.workers.len()).then_some(index)
+    }
+
+    fn kill_one(&mut self) {
+        if let Some(index) = self.pick_worker() {
+            self.world.tell(|| format!("worker {index} is killed"));
+            self.workers.remove(index).kill();
+            self.after(0, 15_000, Action::Start);
+        }
+    }
+
+    fn pause_one(&mut self) {
+        if let Some(worker) = self.pick_worker().and_then(|index| self.workers.get(index)) {
+            self.world.tell(|| "a worker is paused".to_owned());
+            worker.process.pause();
+            let process = Arc::clone(&worker.process);
+            self.after(500, 60_000, Action::Resume(process));
+        }
+    }
+
+    fn resume(&self, process: Arc<crate::process::Process>) {
+        process.resume();
+        // What was fetched while it was stopped is there now.
+        locked(&self.world.kafka).wake_readers();
+        let moment = locked(&self.world.dice).below(300);
+        self.world.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(moment)).await;
+            process.polls();
+        });
+    }
+
+    /// SIGTERM, without waiting for the end.
+    fn stop_one(&mut self) {
+        if let Some(index) = self.pick_worker() {
+            self.world.tell(|| format!("worker {index} is told to stop"));
+            let mut worker = self.workers.remove(index);
+            let world = Arc::clone(&self.world);
+            self.world.spawn(async move {
+                if let Some(Err(error)) = worker.stop().await {
+                    world.violated(format!("a worker did not stop in order: {error}"));
+                }
+                worker.kill();
+            });
+            self.after(0, 15_000, Action::Start);
+        }
+    }
+
+    fn some_store(&mut self, what: impl FnOnce(&mut Self, Store)) {
+        let store = if locked(&self.world.dice).permille(500) { Store::Redis } else { Store::MongoDb };
+        what(self, store);
+    }
+
+    fn store_goes_down(&mut self) {
+        self.some_store(|history, store| {
+            history.world.tell(|| format!("{store:?} goes down"));
+            history.world.weather(store).down.store(true, Ordering::Relaxed);
+            history.world.weather(store).break_connections();
+            history.after(500, 20_000, Action::Up(store));
+        });
+    }
+
+    fn back_up(&mut self) {
+        self.some_store(|history, store| match store {
+            Store::Redis => history.backups.0 = Some(locked(&history.world.redis).data.clone()),
+            Store::MongoDb => history.backups.1 = Some(locked(&history.world.mongodb).data.clone()),
+        });
+    }
+
+    /// A failover to a server that had not everything, a restored backup, a store that somebody emptied.
+    fn lose_data(&mut self) {
+        let emptied = locked(&self.world.dice).permille(400);
+        self.some_store(|history, store| {
+            let world = &history.world;
+            world.tell(|| if emptied { format!("{store:?} is emptied") } else { format!("{store:?} is put back to an older copy") });
+            match store {
+                Store::Redis if emptied => locked(&world.redis).data = redis::Data::default(),
+                Store::Redis => locked(&world.redis).replace(history.backups.0.clone().unwrap_or_default()),
+                Store::MongoDb if emptied => locked(&world.mongodb).data = mongodb::Data::default(),
+                Store::MongoDb => {
+                    let mut mongodb = locked(&world.mongodb);
+                    mongodb.data = history.backups.1.clone().unwrap_or_default();
+                    mongodb.run += 1;
+                }
+            }
+            if !emptied {
+                world.weather(store).break_connections();
+            }
+        });
+    }
+
+    fn compact(&mut self) {
+        let sources = locked(&self.world.kafka).sources();
+        let (source, head) = {
+            let mut dice = locked(&self.world.dice);
+            (dice.pick(&sources).cloned(), dice.below(4) as usize)
+        };
+        if let Some(source) = source {
+            locked(&self.world.kafka).compact(&source, head);
+        }
+    }
+
+    /// A worker that ends by itself, or halts a route, says that something needs a hand: nothing here does.
+    fn look_after_workers(&mut self) {
+        let world = Arc::clone(&self.world);
+        self.workers.retain_mut(|worker| match worker.ended() {
+            Some(result) => {
+                world.violated(format!("a worker ended by itself: {result:?}"));
+                false
+            }
+            None => true,
+        });
+        for table in crate::setting::TABLES {
+            if let Some(worker) = self.workers.iter().find(|worker| worker.metrics.route(table).halted.get() != 0) {
+                world.violated(format!("route {table} halted: {}", worker.halts()));
+            }
+        }
+    }
+
+    // The peace
+
+    /// All faults end; what MySQL has is told; a worker runs.
+    async fn calm(&mut self, limit: usize) {
+        self.world.tell(|| "the faults end".to_owned());
+        for store in STORES {
+            let weather = self.world.weather(store);
+            weather.storm_permille.store(0, Ordering::Relaxed);
+            weather.down.store(false, Ordering::Relaxed);
+        }
+        self.world.set_broker_storm(0);
+        for action in std::mem::take(&mut self.later).into_values() {
+            self.act_on(action);
+        }
+        let world = Arc::clone(&self.world);
+        while !self.connector.is_done(limit) {
+            self.connector.step(&world.mysql, limit, &mut locked(&world.kafka), &mut locked(&world.dice));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if self.workers.is_empty() {
+            self.start();
+        }
+    }
+
+    /// Liveness: within a bounded time both stores hold what MySQL holds, nothing lags, and so it stays.
+    async fn heal(&mut self, limit: usize) -> bool {
+        let deadline = Instant::now() + HEALING;
+        while self.difference(limit).is_some() && Instant::now() < deadline {
+            self.look_after_workers();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        if self.difference(limit).is_none() {
+            tokio::time::sleep(SILENCE).await;
+        }
+        if let Some(difference) = self.difference(limit) {
+            self.world.violated(format!("{difference}, {} s after the faults have ended", HEALING.as_secs()));
+        }
+        self.look_after_workers();
+        self.world.violations().is_empty()
+    }
+
+    fn difference(&self, limit: usize) -> Option<String> {
+        let lag = locked(&self.world.kafka).lag();
+        if lag != 0 {
+            return Some(format!("{lag} records are not committed"));
+        }
+        STORES.into_iter().find_map(|store| {
+            let (expected, found) = (self.world.mysql.documents(store, limit), self.world.documents(store));
+            let keys = expected.keys().chain(found.keys());
+            let key = keys.into_iter().find(|key| expected.get(*key) != found.get(*key))?;
+            Some(format!("{store:?} holds {:?} at {key}, and MySQL {:?}", found.get(key), expected.get(key)))
+        })
+    }
+
+    /// A planned move: all is settled, the topics are made anew, and the operator begins the next generation.
+    async fn recreate_topics(&mut self) {
+        self.world.tell(|| "the topics are made anew".to_owned());
+        self.stop_all().await;
+        self.backups = (None, None);
+        let now_ms = self.world.now_ms();
+        locked(&self.world.kafka).recreate();
+        locked(&self.world.kafka).begin_generation(now_ms);
+        let world = Arc::clone(&self.world);
+        self.connector.begin_again(&world.mysql, &mut locked(&world.kafka), &mut locked(&world.dice));
+    }
+
+    async fn stop_all(&mut self) {
+        for mut worker in self.workers.drain(..) {
+            match worker.stop().await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => self.world.violated(format!("a worker did not stop in order: {error}")),
+                None => self.world.violated("a worker did not stop in time".to_owned()),
+            }
+            worker.kill();
+        }
+    }
+
+    /// Invariant 1, and that a repetition changes nothing: one worker reads everything again from the beginning.
+    async fn audit(&mut self, limit: usize) {
+        self.world.tell(|| "everything is read again".to_owned());
+        self.stop_all().await;
+        let sources = locked(&self.world.kafka).sources();
+        locked(&self.world.kafka).committed.extend(sources.into_iter().map(|source| (source, 0)));
+        self.start();
+        let deadline = Instant::now() + HEALING;
+        while self.difference(limit).is_some() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        if let Some(difference) = self.difference(limit) {
+            self.world.violated(format!("after everything was read again: {difference}"));
+        }
+        let Some(mut worker) = self.workers.pop() else { return };
+        if worker.stop().await != Some(Ok(())) {
+            self.world.violated("the last worker did not stop in order".to_owned());
+        }
+        let (records, faulty) = self.records();
+        let (consumed, outcomes) = worker.counts();
+        let [applied, _, _, _, dead_lettered] = outcomes;
+        if consumed != records || outcomes.iter().sum::<u64>() != records || applied != 0 || dead_lettered != faulty {
+            self.world.violated(format!(
+                "{records} records were read again, {faulty} of them faulty: consumed {consumed}, and applied, superseded, stale, filtered, \
+                 dead-lettered {outcomes:?}"
+            ));
+        }
+        worker.kill();
+    }
+
+    /// Records that the log has, and those of them which can't be stored.
+    fn records(&self) -> (u64, u64) {
+        let kafka = locked(&self.world.kafka);
+        let partitions = kafka.topics.values().flat_map(|topic| &topic.partitions);
+        let kept = partitions.flat_map(|partition| &partition.records).filter(|record| !record.compacted);
+        let faulty = |said: &Said| match said {
+            Said::Garbage => true,
+            Said::Row(row) => row.is_poisoned(),
+            Said::Delete | Said::Null { .. } => false,
+        };
+        kept.fold((0, 0), |(all, bad), record| (all + 1, bad + u64::from(faulty(&record.said))))
+    }
+}

@@ -1,0 +1,226 @@
+//! The cluster: topics with their logs, the group's offsets, the control topic, the dead letters. It remembers everything, also what it
+//! no longer serves, and checks each commit against what the stores have seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use streamsync::fence::{Fence, Generation};
+use streamsync::identity::{Beginning, TopicRecord};
+use streamsync::source::TopicPartition;
+use streamsync::source::cluster::{CleanupPolicy, TopicFacts};
+use tokio::sync::Notify;
+
+use crate::mysql::{Key, Row};
+use crate::setting::TABLES;
+
+/// What a record says.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// The row as it is now.
+    Row(Row),
+    /// The row is gone.
+    Delete,
+    /// A null value: with `after_own_delete`, one that follows its own delete and says nothing new.
+    Null { after_own_delete: bool },
+    /// No JSON.
+    Garbage,
+}
+
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub offset: i64,
+    pub key_bytes: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+    pub key: Key,
+    pub said: Said,
+    /// Gone from the log.
+    pub compacted: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Partition {
+    pub records: Vec<Record>,
+    pub next_offset: i64,
+    /// Records of which a commit has said that they are settled.
+    checked: usize,
+    /// The fence of each key's record before.
+    last_fence: BTreeMap<Key, i64>,
+    /// Wakes the partition's readers.
+    pub grown: Vec<Arc<Notify>>,
+}
+
+#[derive(Debug)]
+pub struct Topic {
+    pub id: u32,
+    pub generation: u16,
+    pub partitions: Vec<Partition>,
+    /// The partitions of earlier generations, the first one's first.
+    pub past: Vec<Vec<Partition>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Kafka {
+    pub topics: BTreeMap<String, Topic>,
+    pub committed: BTreeMap<TopicPartition, i64>,
+    /// The control topic.
+    pub identities: BTreeMap<String, TopicRecord>,
+    /// Topic, generation, partition and offset of each dead letter.
+    pub letters: BTreeSet<(String, u16, i32, i64)>,
+}
+
+pub fn topic_name(table: usize) -> String {
+    format!("shop.{}", TABLES.get(table).unwrap_or(&"?"))
+}
+
+impl Kafka {
+    pub fn new(partitions: usize) -> Self {
+        let topic = |table| {
+            let empty = (0..partitions).map(|_| Partition::default()).collect();
+            (topic_name(table), Topic { id: 1, generation: 1, partitions: empty, past: Vec::new() })
+        };
+        Self { topics: (0..TABLES.len()).map(topic).collect(), ..Self::default() }
+    }
+
+    pub fn sources(&self) -> Vec<TopicPartition> {
+        let of_topic = |(name, topic): (&String, &Topic)| {
+            let name: Arc<str> = name.as_str().into();
+            (0..topic.partitions.len()).map(move |partition| TopicPartition::new(Arc::clone(&name), partition as i32)).collect::<Vec<_>>()
+        };
+        self.topics.iter().flat_map(of_topic).collect()
+    }
+
+    pub fn partition(&mut self, source: &TopicPartition) -> Option<&mut Partition> {
+        self.topics.get_mut(&*source.topic)?.partitions.get_mut(usize::try_from(source.partition).ok()?)
+    }
+
+    pub fn high(&self, source: &TopicPartition) -> i64 {
+        let topic = self.topics.get(&*source.topic);
+        topic.and_then(|topic| topic.partitions.get(source.partition as usize)).map_or(0, |partition| partition.next_offset)
+    }
+
+    /// Records that the group has not committed yet.
+    pub fn lag(&self) -> i64 {
+        let lag = |source: &TopicPartition| self.high(source) - self.committed.get(source).copied().unwrap_or_default();
+        self.sources().iter().map(lag).sum()
+    }
+
+    pub fn facts(&self, topic: &str) -> Option<TopicFacts> {
+        let found = self.topics.get(topic)?;
+        Some(TopicFacts {
+            cluster_id: "simulated".to_owned(),
+            topic_id: format!("topic-{}", found.id),
+            partitions: found.partitions.len() as i32,
+            cleanup_policy: CleanupPolicy { compact: true, delete: false },
+            delete_retention_ms: Some(24 * 3_600_000),
+        })
+    }
+
+    /// Appends a record where its key belongs; `gap` offsets before it are left out, as transactions leave them out.
+    pub fn produce(&mut self, table: usize, key: &Key, key_bytes: Vec<u8>, value: Option<Vec<u8>>, said: Said, gap: u64) {
+        let Some(topic) = self.topics.get_mut(&topic_name(table)) else { return };
+        let hash = key.bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        let place = (hash % topic.partitions.len() as u64) as usize;
+        let Some(partition) = topic.partitions.get_mut(place) else { return };
+        let offset = partition.next_offset + gap as i64;
+        partition.records.push(Record { offset, key_bytes, value, key: key.clone(), said, compacted: false });
+        partition.next_offset = offset + 1;
+        partition.grown.iter().for_each(|reader| reader.notify_one());
+    }
+
+    pub fn wake_readers(&self) {
+        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        partitions.flat_map(|partition| &partition.grown).for_each(|reader| reader.notify_one());
+    }
+
+    /// The first record at an offset or behind it.
+    pub fn next_record(&self, source: &TopicPartition, offset: i64) -> Option<Record> {
+        let partition = self.topics.get(&*source.topic)?.partitions.get(usize::try_from(source.partition).ok()?)?;
+        let index = partition.records.partition_point(|record| record.offset < offset);
+        partition.records.get(index..)?.iter().find(|record| !record.compacted).cloned()
+    }
+
+    /// The cleaner: of each key only the last record stays, but for the last `head` records, which it does not touch.
+    pub fn compact(&mut self, source: &TopicPartition, head: usize) {
+        let Some(partition) = self.partition(source) else { return };
+        let dirty = partition.records.len().saturating_sub(head);
+        let mut later = BTreeSet::new();
+        for (index, record) in partition.records.iter_mut().enumerate().rev() {
+            if !later.insert(record.key.clone()) && index < dirty {
+                record.compacted = true;
+            }
+        }
+    }
+
+    /// The topics are deleted and created anew, empty.
+    pub fn recreate(&mut self) {
+        for topic in self.topics.values_mut() {
+            let empty = topic.partitions.iter().map(|_| Partition::default()).collect();
+            topic.past.push(std::mem::replace(&mut topic.partitions, empty));
+            topic.id += 1;
+            topic.generation += 1;
+        }
+    }
+
+    /// What `streamsync generation next` writes.
+    pub fn begin_generation(&mut self, begun_at_ms: i64) {
+        self.committed.clear();
+        for (name, topic) in &self.topics {
+            let record = self.identities.entry(name.clone()).or_default();
+            if let Some(identity) = &mut record.identity {
+                identity.generation = topic.generation;
+                identity.topic_id = format!("topic-{}", topic.id);
+            }
+            let offsets = vec![0; topic.partitions.len()];
+            record.beginning = Some(Beginning { generation: topic.generation, offsets, begun_at_ms });
+        }
+    }
+
+    /// The record that a fence names.
+    pub fn record(&self, topic: &str, partition: i32, fence: Fence) -> Option<&Record> {
+        let topic = self.topics.get(topic)?;
+        let generation = usize::from(fence.generation().number());
+        let partitions =
+            if generation == usize::from(topic.generation) { &topic.partitions } else { topic.past.get(generation.checked_sub(1)?)? };
+        let records = &partitions.get(usize::try_from(partition).ok()?)?.records;
+        let index = records.binary_search_by_key(&fence.offset(), |record| record.offset).ok()?;
+        records.get(index)
+    }
+
+    /// Takes a commit. Every record below must be settled: `seen` tells the greatest version that both stores have had at a key.
+    pub fn commit(&mut self, source: &TopicPartition, next_offset: i64, seen: impl Fn(&Key) -> i64) -> Result<(), String> {
+        self.committed.insert(source.clone(), next_offset);
+        let Some(topic) = self.topics.get_mut(&*source.topic) else { return Err(format!("a commit of {source}, which is not there")) };
+        let Some(generation) = Generation::new(topic.generation) else { return Ok(()) };
+        let Some(partition) = topic.partitions.get_mut(source.partition as usize) else { return Ok(()) };
+        if next_offset > partition.next_offset {
+            return Err(format!("{source}: offset {next_offset} was committed, and the log ends at {}", partition.next_offset));
+        }
+        let mut unsettled = Ok(());
+        while let Some(record) = partition.records.get(partition.checked).filter(|record| record.offset < next_offset) {
+            partition.checked += 1;
+            let fence = Fence::new(generation, record.offset).map_or(0, Fence::number);
+            let (letter, needed) = match &record.said {
+                Said::Garbage => (true, 0),
+                Said::Row(row) if row.is_poisoned() => (true, 0),
+                Said::Row(_) | Said::Delete | Said::Null { after_own_delete: false } => (false, fence),
+                Said::Null { after_own_delete: true } => (false, partition.last_fence.get(&record.key).copied().unwrap_or(0)),
+            };
+            partition.last_fence.insert(record.key.clone(), fence);
+            if record.compacted {
+                continue;
+            }
+            let lost = if letter {
+                !self.letters.contains(&(source.topic.to_string(), topic.generation, source.partition, record.offset))
+            } else {
+                seen(&record.key) < needed
+            };
+            if lost && unsettled.is_ok() {
+                unsettled = Err(format!(
+                    "{source}: offset {next_offset} was committed before record {} of key {} was settled in both stores",
+                    record.offset, record.key
+                ));
+            }
+        }
+        unsettled
+    }
+}

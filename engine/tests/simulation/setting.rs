@@ -1,0 +1,107 @@
+//! What every history has alike: the routes, the sinks, the module; and what differs from history to history.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use streamsync::config::Settings;
+use streamsync::transform::{Module, TransformHost};
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+
+use crate::dice::Dice;
+
+/// One topic a table. Table `a` has the key `id`, table `b` the key `id, line`.
+pub const TABLES: [&str; 2] = ["a", "b"];
+
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+const CONFIGURATION: &str = r#"
+drain_timeout = "5s"
+[kafka]
+brokers = "127.0.0.1:1"
+group = "g"
+max_poll_interval = "40s"
+[retry]
+initial = "50ms"
+max = "2s"
+[dead_letters]
+max_per_minute = 100000
+[transforms]
+cache_dir = ""
+[sinks.redis]
+kind = "redis"
+url = "redis://redis.simulated:6379"
+write_timeout = "2s"
+[sinks.mongodb]
+kind = "mongodb"
+uri = "mongodb://mongodb.simulated:27017"
+database = "shop"
+write_timeout = "2s"
+sweep_interval = "10s"
+sweep_page = 7
+"#;
+
+const ROUTE: &str = r#"
+[[routes]]
+name = "TABLE"
+topic = "shop.TABLE"
+table = "shop.TABLE"
+format = "json"
+[routes.columns]
+id = "int not null"
+line = "varchar(9) not null"
+note = "varchar(9)"
+v = "int not null"
+[routes.transform]
+module = "guest.wasm"
+call_timeout = "60s"
+[routes.targets.r]
+sink = "redis"
+prefix = "TABLE"
+[routes.targets.m]
+sink = "mongodb"
+collection = "TABLE"
+"#;
+
+/// Made once, for all histories.
+pub struct Setting {
+    settings: Settings,
+    pub modules: Vec<Arc<Module>>,
+}
+
+impl Setting {
+    pub fn get() -> &'static Self {
+        static SETTING: OnceLock<Setting> = OnceLock::new();
+        SETTING.get_or_init(Self::make)
+    }
+
+    fn make() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("guest.wasm"), component()).expect("written");
+        let routes = TABLES.map(|table| ROUTE.replace("TABLE", table)).concat();
+        let settings = Settings::parse(&format!("{CONFIGURATION}{routes}"), directory.path()).expect("valid");
+        let host = TransformHost::new(&settings.transforms).expect("a host");
+        let modules = settings.routes.iter().map(|route| host.load(&route.transform).expect("a module")).collect();
+        Self { settings, modules }
+    }
+
+    /// The settings of one worker.
+    pub fn of_worker(&self, dice: &mut Dice) -> Settings {
+        let mut settings = self.settings.clone();
+        settings.batch.max_records = dice.between(1, 7) as usize;
+        settings.batch.linger = Duration::from_millis(dice.below(8));
+        settings.batch.prepared_ahead = dice.between(1, 3) as usize;
+        settings.kafka.commit_interval = Duration::from_millis(*dice.pick(&[1, 100, 2_000]).unwrap_or(&1));
+        settings.retry.jitter_seed = Some(dice.next());
+        settings
+    }
+}
+
+fn component() -> Vec<u8> {
+    let mut core = wat::parse_str(include_str!("guest.wat")).expect("the text is WebAssembly");
+    let mut resolve = wit_parser::Resolve::default();
+    let package = resolve.push_str("transform.wit", include_str!("../../../wit/transform.wit")).expect("the contract");
+    let world = resolve.select_world(&[package], Some("transformer")).expect("the world");
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("fits");
+    ComponentEncoder::default().module(&core).expect("fits").encode().expect("fits")
+}

@@ -1,0 +1,315 @@
+//! What a history happens in: all parts, and the checks that hold at every moment.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use ::mongodb::bson::{Bson, Document};
+use serde_json::Value;
+use streamsync::fence::Fence;
+use streamsync::source::TopicPartition;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::dice::Dice;
+use crate::group::Group;
+use crate::kafka::{Kafka, Said, topic_name};
+use crate::mongodb::{self, Done, Statement, at, number};
+use crate::mysql::{Key, MySql, Store};
+use crate::network::Weather;
+use crate::redis::{Redis, Reply};
+use crate::setting::TABLES;
+
+/// 2024-01-01: the simulated clocks begin there.
+const BEGINNING_MS: i64 = 1_704_067_200_000;
+
+pub struct World {
+    this: Weak<World>,
+    pub dice: Mutex<Dice>,
+    pub mysql: MySql,
+    pub kafka: Mutex<Kafka>,
+    pub group: Mutex<Group>,
+    pub redis: Mutex<Redis>,
+    pub mongodb: Mutex<MongoDb>,
+    weathers: [Weather; 2],
+    broker_storm: AtomicU32,
+    /// The greatest version that a store has ever had at a key. A store may forget; this does not.
+    seen: [Mutex<BTreeMap<Key, i64>>; 2],
+    put_off: Mutex<(u64, BTreeMap<u64, Vec<Statement>>)>,
+    violations: Mutex<Vec<String>>,
+    /// What happened, for the eyes.
+    story: Option<Mutex<Vec<String>>>,
+    tasks: Mutex<JoinSet<()>>,
+    began: Instant,
+}
+
+#[derive(Debug, Default)]
+pub struct MongoDb {
+    pub data: mongodb::Data,
+    /// Another one for each primary.
+    pub run: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, tell: bool) -> Arc<Self> {
+        let mut dice = Dice::new(seed);
+        let mysql = MySql::new(&mut dice);
+        let kafka = Kafka::new(dice.between(1, 3) as usize);
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            dice: Mutex::new(dice),
+            mysql,
+            kafka: Mutex::new(kafka),
+            group: Mutex::default(),
+            redis: Mutex::new(Redis::new()),
+            mongodb: Mutex::new(MongoDb { data: mongodb::Data::default(), run: 1 }),
+            weathers: [Weather::new(), Weather::new()],
+            broker_storm: AtomicU32::new(0),
+            seen: [Mutex::default(), Mutex::default()],
+            put_off: Mutex::default(),
+            violations: Mutex::default(),
+            story: tell.then(Mutex::default),
+            tasks: Mutex::default(),
+            began: Instant::now(),
+        })
+    }
+
+    pub fn this(&self) -> Arc<Self> {
+        self.this.upgrade().expect("whoever calls this holds one")
+    }
+
+    /// A task of the world, not of a worker: it goes on whatever becomes of the worker.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = locked(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// The right time, in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> i64 {
+        BEGINNING_MS + self.elapsed_ms()
+    }
+
+    pub fn elapsed_ms(&self) -> i64 {
+        self.began.elapsed().as_millis() as i64
+    }
+
+    pub fn weather(&self, store: Store) -> &Weather {
+        let [redis, mongodb] = &self.weathers;
+        match store {
+            Store::Redis => redis,
+            Store::MongoDb => mongodb,
+        }
+    }
+
+    /// How many requests in a thousand the brokers do not answer.
+    pub fn broker_storm(&self) -> u32 {
+        self.broker_storm.load(Ordering::Relaxed)
+    }
+
+    pub fn set_broker_storm(&self, permille: u32) {
+        self.broker_storm.store(permille, Ordering::Relaxed);
+    }
+
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        if let Some(story) = &self.story {
+            locked(story).push(format!("{:>8} ms  {}", self.elapsed_ms(), what()));
+        }
+    }
+
+    pub fn story(&self) -> Vec<String> {
+        self.story.as_ref().map(|story| locked(story).clone()).unwrap_or_default()
+    }
+
+    pub fn violated(&self, what: String) {
+        self.tell(|| format!("VIOLATION {what}"));
+        let mut violations = locked(&self.violations);
+        if violations.len() < 5 {
+            violations.push(what);
+        }
+    }
+
+    pub fn violations(&self) -> Vec<String> {
+        locked(&self.violations).clone()
+    }
+
+    fn seen(&self, store: Store) -> &Mutex<BTreeMap<Key, i64>> {
+        let [redis, mongodb] = &self.seen;
+        match store {
+            Store::Redis => redis,
+            Store::MongoDb => mongodb,
+        }
+    }
+
+    /// A commit that the group takes: invariant 2.
+    pub fn take_commit(&self, source: &TopicPartition, next_offset: i64) {
+        self.tell(|| format!("{source} committed up to {next_offset}"));
+        let (redis, mongodb) = (locked(self.seen(Store::Redis)), locked(self.seen(Store::MongoDb)));
+        let seen = |key: &Key| {
+            let of = |seen: &BTreeMap<Key, i64>| seen.get(key).copied().unwrap_or_default();
+            of(&redis).min(of(&mongodb))
+        };
+        let taken = locked(&self.kafka).commit(source, next_offset, seen);
+        if let Err(unsettled) = taken {
+            self.violated(unsettled);
+        }
+    }
+
+    /// A version that a store has taken: it must be that of a record of this key, and the document what the record's row makes.
+    fn stored(&self, store: Store, key: &Key, fence: i64, partition: i64, before: Option<i64>, document: Option<Value>) {
+        self.tell(|| format!("{store:?} {key} has version {}/{} of partition {partition}", fence >> 48, fence & 0xffff_ffff_ffff));
+        if before.is_some_and(|before| before > fence) {
+            self.violated(format!("{store:?}: the version at {key} went back from {before:?} to {fence}"));
+        }
+        let table = usize::from(key.starts_with('b'));
+        let kafka = locked(&self.kafka);
+        let record = Fence::from_stored(fence).and_then(|fence| kafka.record(&topic_name(table), partition as i32, fence));
+        let Some(record) = record.filter(|record| record.key == *key) else {
+            drop(kafka);
+            return self
+                .violated(format!("{store:?}: {key} has version {fence} of partition {partition}, which no record of this key has"));
+        };
+        let expected = match &record.said {
+            Said::Row(row) => row.document(store),
+            Said::Delete | Said::Null { .. } | Said::Garbage => None,
+        };
+        let offset = record.offset;
+        drop(kafka);
+        if expected != document {
+            self.violated(format!("{store:?}: {key} holds {document:?} with the version of record {offset}, which makes {expected:?}"));
+        }
+        let mut seen = locked(self.seen(store));
+        let known = seen.entry(key.clone()).or_default();
+        *known = fence.max(*known);
+    }
+
+    // The stores' deeds, watched.
+
+    pub fn execute_redis(&self, commands: &[Vec<Vec<u8>>]) -> Vec<Reply> {
+        commands.iter().map(|command| self.execute_one_redis(command)).collect()
+    }
+
+    fn execute_one_redis(&self, command: &[Vec<u8>]) -> Reply {
+        let mut redis = locked(&self.redis);
+        // EVALSHA digest 2 key companion …
+        let [name, _, count, document_key, companion, ..] = command else { return redis.run(command) };
+        if !name.starts_with(b"EVAL") || count != b"2" || document_key.ends_with(b"%probe") {
+            return redis.run(command);
+        }
+        let version = |redis: &Redis| redis.data.get(companion).map(|text| String::from_utf8_lossy(text).into_owned());
+        let before = version(&redis);
+        let reply = redis.run(command);
+        let after = version(&redis);
+        let document = redis.data.get(document_key).map(|bytes| serde_json::from_slice(bytes).unwrap_or(Value::Null));
+        drop(redis);
+        if let Some(after) = after.filter(|after| before.as_ref() != Some(after)) {
+            let fence = |text: &String| text.split(' ').next()?.parse::<i64>().ok();
+            let partition = after.split(' ').nth(4).and_then(|text| text.parse().ok()).unwrap_or(-1);
+            let key = String::from_utf8_lossy(document_key).into_owned();
+            self.stored(Store::Redis, &key, fence(&after).unwrap_or_default(), partition, before.as_ref().and_then(fence), document);
+        }
+        reply
+    }
+
+    /// Executes statements; `found`: what their upserts saw before.
+    pub fn execute_mongodb(&self, statements: &[Statement], found: Option<&[bool]>) -> Vec<Done> {
+        let execute = |(index, statement): (usize, &Statement)| {
+            let inserts = found.and_then(|found| found.get(index)).is_some_and(|found| !found);
+            self.execute_one_mongodb(statement, inserts)
+        };
+        statements.iter().enumerate().map(execute).collect()
+    }
+
+    fn execute_one_mongodb(&self, statement: &Statement, inserts: bool) -> Done {
+        let mut mongodb = locked(&self.mongodb);
+        let id = statement.id();
+        let tombstone = statement.collection == "_sync_tombstones";
+        let path = if tombstone { "v" } else { "_sync.v" };
+        let version = |document: &Document| at(document, path).and_then(number);
+        let before = id.as_ref().and_then(|id| mongodb.data.get(&statement.collection, id)).and_then(version);
+        let done = mongodb.data.execute(statement, inserts);
+        drop(mongodb);
+        let Some(replacement) = statement.replacement.as_ref().filter(|_| matches!(done, Done::Changed | Done::Inserted)) else {
+            return done;
+        };
+        let (collection, id, partition) = if tombstone {
+            (replacement.get_str("c").unwrap_or_default(), replacement.get("k"), "p")
+        } else {
+            (&*statement.collection, replacement.get("_id"), "_sync.p")
+        };
+        if TABLES.contains(&collection)
+            && let Some(fence) = version(replacement)
+        {
+            let key = key_of(collection, id);
+            let partition = at(replacement, partition).and_then(number).unwrap_or(-1);
+            self.stored(Store::MongoDb, &key, fence, partition, before, (!tombstone).then(|| fields(replacement)));
+        }
+        done
+    }
+
+    /// What the network holds back.
+    pub fn put_off(&self, statements: Vec<Statement>) -> u64 {
+        let mut put_off = locked(&self.put_off);
+        put_off.0 += 1;
+        let number = put_off.0;
+        put_off.1.insert(number, statements);
+        number
+    }
+
+    pub fn take_put_off(&self, number: u64) -> Option<Vec<Statement>> {
+        locked(&self.put_off).1.remove(&number)
+    }
+
+    /// Something held back for one of the same keys.
+    pub fn take_put_off_for(&self, statements: &[Statement]) -> Option<Vec<Statement>> {
+        let mut put_off = locked(&self.put_off);
+        let same = |late: &Statement| statements.iter().any(|one| one.collection == late.collection && one.id() == late.id());
+        let number = put_off.1.iter().find(|(_, late)| late.iter().any(same)).map(|(number, _)| *number)?;
+        put_off.1.remove(&number)
+    }
+
+    /// The documents of a store, without what the sinks keep for themselves.
+    pub fn documents(&self, store: Store) -> BTreeMap<Key, Value> {
+        match store {
+            Store::Redis => {
+                let redis = locked(&self.redis);
+                redis.data.documents().map(|(key, bytes)| (key, serde_json::from_slice(bytes).unwrap_or(Value::Null))).collect()
+            }
+            Store::MongoDb => {
+                let mongodb = locked(&self.mongodb);
+                let of = |table: &&'static str| {
+                    let documents = mongodb.data.collections.get(*table).into_iter().flat_map(|collection| collection.values());
+                    documents.map(|document| (key_of(table, document.get("_id")), fields(document))).collect::<Vec<_>>()
+                };
+                TABLES.iter().flat_map(of).collect()
+            }
+        }
+    }
+}
+
+/// `a:1`, `b:1:x`.
+fn key_of(collection: &str, id: Option<&Bson>) -> Key {
+    match id {
+        Some(Bson::Document(parts)) => {
+            let line = parts.get_str("line").unwrap_or("?");
+            format!("{collection}:{}:{line}", parts.get("id").and_then(number).unwrap_or(-1))
+        }
+        Some(id) => format!("{collection}:{}", number(id).unwrap_or(-1)),
+        None => format!("{collection}:?"),
+    }
+}
+
+/// A document without `_id` and `_sync`.
+fn fields(document: &Document) -> Value {
+    let own = document.iter().filter(|(name, _)| !["_id", "_sync"].contains(&name.as_str()));
+    let plain = |value: &Bson| match value {
+        Bson::Null => Value::Null,
+        Bson::String(text) => Value::from(text.as_str()),
+        other => number(other).map_or_else(|| Value::from(other.to_string()), Value::from),
+    };
+    Value::Object(own.map(|(name, value)| (name.clone(), plain(value))).collect())
+}
+
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
