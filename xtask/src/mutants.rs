@@ -11,7 +11,8 @@ use crate::progress::{capture, cargo, plain, root, say, target_dir};
 const LIST: &str = "engine/tests/simulation/mutants.toml";
 
 /// What a build of the engine and its tests needs.
-const COPIED: [&str; 8] = [".cargo", "Cargo.lock", "Cargo.toml", "clippy.toml", "engine", "integration-tests", "wit", "xtask"];
+const COPIED: [&str; 9] =
+    [".cargo", "Cargo.lock", "Cargo.toml", "clippy.toml", "engine", "integration-tests", "transforms", "wit", "xtask"];
 
 /// How long one mutant may take.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(900);
@@ -133,7 +134,10 @@ fn gather(base: &Path, name: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         return Ok(());
     }
     for entry in std::fs::read_dir(&path).with_context(|| path.display().to_string())? {
-        gather(base, &name.join(entry?.file_name()), files)?;
+        let entry = entry?.file_name();
+        if entry != "target" {
+            gather(base, &name.join(entry), files)?;
+        }
     }
     Ok(())
 }

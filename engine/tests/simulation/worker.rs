@@ -131,7 +131,7 @@ impl Io {
                     let server = Arc::new(MongoDbLink { world, process });
                     Arc::new(MongoDbSink::with_server(sink, mongodb, targets, server, machine).expect("a sink"))
                 }
-                SinkKind::Memory => unreachable!("the setting has none"),
+                SinkKind::Memory | SinkKind::Null => unreachable!("the setting has none"),
             }
         });
         sinks.collect()
