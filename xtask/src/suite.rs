@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::docker::{Labelled, docker, engine};
 use crate::images::{Image, Images};
 use crate::progress::{capture, cargo, plain, root, say, target_dir, watch};
+use crate::simulate::{self, What};
 
 const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
 const STORE_LIMIT: Duration = Duration::from_secs(60);
@@ -50,7 +51,7 @@ fn steps(tally: &mut Tally) -> Result<()> {
     // itself is among them, because the engine's integration tests need it.
     tally.cargo("compiling all tests and streamsync", cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
     tally.cargo("unit and property tests", cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]))?;
-    tally.cargo("histories in virtual time", cargo().args(["test", "--workspace", "--test", "simulation", "--", "--histories", "1000"]))?;
+    tally.cargo("10,000 histories in virtual time", &mut simulate::command(&What::Histories { from: 0, count: 10_000 }))?;
     tally.cargo("transforms, natively", cargo().args(["test", "--no-fail-fast", "--manifest-path", "transforms/Cargo.toml"]))?;
 
     let images = images.join().unwrap_or_else(|_| bail!("the thread that provides the images panicked")).context("images")?;
