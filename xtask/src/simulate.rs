@@ -9,8 +9,10 @@ use crate::progress::{cargo, root, watch};
 /// Up to here a build with the dependencies that the tests have anyway is soon enough done.
 const MOST_IN_DEV: u64 = 50_000;
 
-/// The engine itself, and nothing it depends on, is built to be fast: 10,000 histories take minutes otherwise.
-pub(crate) const FAST_ENGINE: [&str; 4] =
+/// From here on it pays to build the engine itself, and nothing it depends on, to be fast.
+const MOST_IN_SLOW: u64 = 500;
+
+const FAST_ENGINE: [&str; 4] =
     ["--config", "profile.dev.package.streamsync.opt-level=2", "--config", "profile.dev.package.streamsync.debug-assertions=false"];
 
 /// What to simulate.
@@ -36,12 +38,14 @@ pub(crate) fn command(what: &What) -> Command {
     let mut command = cargo();
     command.args(["test", "--quiet", "--test", "simulation"]);
     match what {
-        What::Seed(seed) => command.args(FAST_ENGINE).args(["--workspace", "--", "--seed", &seed.to_string()]),
+        What::Seed(seed) => command.args(["--workspace", "--", "--seed", &seed.to_string()]),
         What::Histories { from, count } => {
             if *count > MOST_IN_DEV {
                 command.args(["--release", "--package=streamsync"]);
-            } else {
+            } else if *count > MOST_IN_SLOW {
                 command.args(FAST_ENGINE).arg("--workspace");
+            } else {
+                command.arg("--workspace");
             }
             command.args(["--", "--from", &from.to_string(), "--histories", &count.to_string()])
         }

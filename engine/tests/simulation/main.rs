@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Of a plain `cargo test`; `cargo xtask test` asks for more.
-const DEFAULT_HISTORIES: u64 = 1_000;
+const DEFAULT_HISTORIES: u64 = 100;
 
 /// So many are played twice first.
 const REPEATED: u64 = 20;
