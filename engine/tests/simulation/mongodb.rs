@@ -156,7 +156,7 @@ impl Data {
     /// Executes a statement. `inserts`: an upsert that has found nothing before, and now tries to insert whatever is there.
     pub fn execute(&mut self, statement: &Statement, inserts: bool) -> Done {
         // `check` asks for its rights with an `_id` that no document has.
-        let Some(id) = statement.id().filter(|_| statement.query.get_document("_id").map_or(true, |id| !id.contains_key("$in"))) else {
+        let Some(id) = statement.id().filter(|_| !matches!(statement.query.get_document("_id"), Ok(id) if id.contains_key("$in"))) else {
             return Done::Nothing;
         };
         let found = !inserts && self.finds(statement);

@@ -92,7 +92,7 @@ impl Setting {
         settings.batch.linger = Duration::from_millis(dice.below(8));
         settings.batch.prepared_ahead = dice.between(1, 3) as usize;
         settings.kafka.commit_interval = Duration::from_millis(*dice.pick(&[1, 100, 2_000]).unwrap_or(&1));
-        settings.retry.jitter_seed = Some(dice.next());
+        settings.retry.jitter_seed = Some(dice.draw());
         settings
     }
 }
