@@ -1,6 +1,7 @@
 //! One command for each thing a developer does, on a machine with Rust and a C toolchain.
 
 mod bench;
+mod chaos;
 mod ci;
 mod connect;
 mod contract;
@@ -53,6 +54,11 @@ enum Command {
     Test,
     /// Build what is shipped, and measure it: stages, the component beside native code, drains beside bare clients
     Bench,
+    /// Faults on the real systems: kills, zombies, cuts, stores that lose data; then both stores must equal MySQL
+    Chaos {
+        /// Which ones; all where none is named
+        scenarios: Vec<String>,
+    },
     /// Format, lints, dependencies, then all tests
     Ci,
     /// Small checks of the tree itself
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
         Command::Down => stack::down(),
         Command::Test => suite::test(),
         Command::Bench => bench::bench(),
+        Command::Chaos { scenarios } => chaos::chaos(&scenarios),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };
