@@ -223,6 +223,12 @@ impl Case {
         Ok(config)
     }
 
+    /// Where its worker logs.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("worker.log")
+    }
+
     /// Where this case keeps its files.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -52,6 +52,8 @@ pub(crate) async fn kill_inside_rebalance(ground: &mut Ground) -> Result<Verdict
     let newcomer = rig.add(&[])?;
     rig.restart_held(newcomer, "assigned").await?;
     rig.kill(newcomer).await?;
+    // Until the group knows that it is dead, it owns partitions, and the next newcomer would get those.
+    rig.wait_back(0).await?;
     rig.changes(SOME).await?;
 
     rig.member(0)?.failpoints.arm("revoked")?;

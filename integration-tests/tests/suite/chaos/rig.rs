@@ -253,11 +253,15 @@ impl<'g> Rig<'g> {
         Ok(())
     }
 
-    /// An operator's command for one route; no worker may run.
-    pub(crate) async fn rebuild(&self, route: &str) -> Result<()> {
-        let (done, said) = self.case.attempt(&["rebuild", "--route", route]).await?;
-        ensure!(done, "rebuild of {route}: {said}");
-        Ok(())
+    /// An operator's command for one route.
+    pub(crate) async fn rebuild(&self, route: &str, step: &str) -> Result<()> {
+        // The coordinator may take a moment until it knows that the group's last member has left.
+        until(&format!("rebuild of {route}, {step}"), async || {
+            let (done, said) = self.case.attempt(&["rebuild", "--route", route, step]).await?;
+            ensure!(done, "{said}");
+            Ok(())
+        })
+        .await
     }
 
     /// Workers that say of a route that deletions may be missing in the stores.
