@@ -66,7 +66,7 @@ scenarios![
     network::kafka_cut_both_ways,
     network::kafka_cut_one_way,
     network::stores_cut_both_ways,
-    network::stores_cut_one_way short,
+    network::stores_cut_one_way,
     connect::connect_killed,
     connect::connect_offsets_deleted,
     clock::clock_moved,
