@@ -38,8 +38,8 @@ pub(crate) struct Rig<'g> {
     gone: Vec<Metrics>,
     /// The end of the last fault, where that is not the judgement's beginning.
     healed: Option<Instant>,
-    /// Whether a fault takes partitions from a worker that lives on.
-    takes_partitions: bool,
+    /// Whether a fault ends lanes of a worker that lives on: their partitions go, or start again because a store has lost data.
+    ends_lanes: bool,
     /// What a scenario allows its kills to cost, in records.
     replay_limit: Option<usize>,
 }
@@ -96,7 +96,7 @@ impl<'g> Rig<'g> {
             faults: Vec::new(),
             gone: Vec::new(),
             healed: None,
-            takes_partitions: false,
+            ends_lanes: false,
             replay_limit: None,
         };
         for _ in 0..workers {
@@ -140,9 +140,9 @@ impl<'g> Rig<'g> {
         self.faults.push(what);
     }
 
-    /// The same for a fault that takes partitions from a worker that lives on.
-    pub(crate) fn fault_of_group(&mut self, what: &'static str) {
-        self.takes_partitions = true;
+    /// The same for a fault that ends lanes of a worker that lives on.
+    pub(crate) fn fault_of_lanes(&mut self, what: &'static str) {
+        self.ends_lanes = true;
         self.fault(what);
     }
 
@@ -316,8 +316,8 @@ impl<'g> Rig<'g> {
         for member in self.members.iter().filter(|member| member.worker.is_some()) {
             let metrics = member.metrics().await?;
             let (consumed, settled) = (metrics.sum("streamsync_records_consumed_total", &[]), crate::metrics::settled(&metrics));
-            // A batch whose partition was lost on the way ends without outcomes here: the next owner gives them.
-            let abandoned = if self.takes_partitions { (self.case.lanes() * BATCH) as f64 } else { 0.0 };
+            // A batch whose lane ends on the way has no outcomes here: the lane that reads it again gives them.
+            let abandoned = if self.ends_lanes { (self.case.lanes() * BATCH) as f64 } else { 0.0 };
             let kept = consumed - settled;
             ensure!(kept >= 0.0 && kept <= abandoned, "{}: {consumed} records consumed, {settled} have an outcome", member.name);
             living.push(metrics);

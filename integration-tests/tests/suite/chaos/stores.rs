@@ -47,7 +47,7 @@ pub(crate) async fn mongodb_restored(ground: &mut Ground) -> Result<Verdict> {
 /// Everything is deleted by a command, while connections stay as they are.
 pub(crate) async fn redis_flushed(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "redis_flushed", 2).await?;
-    rig.fault("FLUSHALL");
+    rig.fault_of_lanes("FLUSHALL");
     rig.changes(SOME).await?;
     rig.versions.forget(Kind::Redis);
     rig.ground.store(Kind::Redis).flush().await?;
@@ -67,7 +67,7 @@ enum Data {
 async fn replaced(ground: &mut Ground, name: &'static str, kind: Kind, data: Data) -> Result<Verdict> {
     let mut rig = Rig::start(ground, name, 2).await?;
     let copy = rig.case.dir().join("copy");
-    rig.fault(match data {
+    rig.fault_of_lanes(match data {
         Data::None => "kill -9 of the store, started again empty",
         Data::Older => "kill -9 of the store, started again from an older copy",
     });
