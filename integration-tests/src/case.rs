@@ -1,7 +1,7 @@
 //! One case: a database in each system, a connector and a consumer group of its own, so that cases run beside each other.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::checker::Checker;
 use crate::deadline::until;
-use crate::stack::{Stack, Store, free_port, repository, run_statements};
+use crate::stack::{Stack, free_port, repository, run_statements};
+use crate::store::Store;
 use crate::tables::{SHOP, TableCheck};
 use crate::topics::Topics;
-use crate::worker::Worker;
+use crate::worker::{Environment, Worker};
 
 /// Partitions of a case's topics: more than one, so that lanes run beside each other.
 const PARTITIONS: i32 = 2;
@@ -26,7 +27,9 @@ pub struct Case {
     pub name: &'static str,
     stack: Arc<Stack>,
     number: u32,
-    tables: Vec<TableCheck>,
+    partitions: i32,
+    /// What becomes of its tables.
+    pub tables: Vec<TableCheck>,
     redis_port: u16,
     mongodb_port: u16,
     dir: PathBuf,
@@ -42,7 +45,7 @@ impl Case {
     /// # Errors
     /// A system refuses.
     pub async fn shop(stack: &Arc<Stack>, name: &'static str) -> Result<Self> {
-        let case = Self::new(stack, name, &SHOP, stack.redis.port, stack.mongodb.port).await?;
+        let case = Self::new(stack, name, &SHOP, PARTITIONS, (stack.redis.port, stack.mongodb.port)).await?;
         case.create_shop().await?;
         Ok(case)
     }
@@ -51,8 +54,8 @@ impl Case {
     ///
     /// # Errors
     /// A system refuses.
-    pub async fn shop_on(stack: &Arc<Stack>, name: &'static str, redis: &Store, mongodb: &Store) -> Result<Self> {
-        let case = Self::new(stack, name, &SHOP, redis.port, mongodb.port).await?;
+    pub async fn shop_on(stack: &Arc<Stack>, name: &'static str, partitions: i32, redis: &Store, mongodb: &Store) -> Result<Self> {
+        let case = Self::new(stack, name, &SHOP, partitions, (redis.port, mongodb.port)).await?;
         case.create_shop().await?;
         Ok(case)
     }
@@ -62,12 +65,18 @@ impl Case {
     /// # Errors
     /// A system refuses.
     pub async fn with_sql(stack: &Arc<Stack>, name: &'static str, tables: &[TableCheck], sql: &str) -> Result<Self> {
-        let case = Self::new(stack, name, tables, stack.redis.port, stack.mongodb.port).await?;
+        let case = Self::new(stack, name, tables, PARTITIONS, (stack.redis.port, stack.mongodb.port)).await?;
         case.sql(sql).await?;
         Ok(case)
     }
 
-    async fn new(stack: &Arc<Stack>, name: &'static str, tables: &[TableCheck], redis_port: u16, mongodb_port: u16) -> Result<Self> {
+    async fn new(
+        stack: &Arc<Stack>,
+        name: &'static str,
+        tables: &[TableCheck],
+        partitions: i32,
+        (redis_port, mongodb_port): (u16, u16),
+    ) -> Result<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/suite").join(name);
         match std::fs::remove_dir_all(&dir) {
@@ -80,10 +89,10 @@ impl Case {
         let checker = Checker { mysql: stack.mysql.clone(), schema: name.to_owned(), redis, mongodb };
         let topics = Topics::new(&stack.kafka);
         for table in tables {
-            topics.create(&topic(name, table.name), PARTITIONS).await?;
+            topics.create(&topic(name, table.name), partitions).await?;
         }
         let tables = tables.to_vec();
-        let case = Self { name, stack: Arc::clone(stack), number, tables, redis_port, mongodb_port, dir, topics, checker };
+        let case = Self { name, stack: Arc::clone(stack), number, partitions, tables, redis_port, mongodb_port, dir, topics, checker };
         let mut connection = stack.mysql.get_conn().await?;
         connection.query_drop(format!("CREATE DATABASE {name} CHARACTER SET utf8mb4")).await?;
         Ok(case)
@@ -145,8 +154,17 @@ impl Case {
             Ok(())
         })
         .await?;
+        self.wait_for_connector(connector).await
+    }
+
+    /// Waits until a connector's task runs.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn wait_for_connector(&self, connector: &str) -> Result<()> {
+        let url = format!("{}/status", self.connector(connector));
         until("the connector's task runs", async || {
-            let status: Value = client.get(format!("{url}/status")).send().await?.json().await?;
+            let status: Value = reqwest::get(&url).await?.json().await?;
             ensure!(status.pointer("/tasks/0/state").and_then(Value::as_str) == Some("RUNNING"), "{status}");
             Ok(())
         })
@@ -166,7 +184,9 @@ impl Case {
         .await
     }
 
-    fn connector(&self, connector: &str) -> String {
+    /// A connector's URL.
+    #[must_use]
+    pub fn connector(&self, connector: &str) -> String {
         format!("{}/connectors/{connector}", self.stack.connect)
     }
 
@@ -175,7 +195,7 @@ impl Case {
     /// # Errors
     /// The program does not start.
     pub async fn attempt(&self, arguments: &[&str]) -> Result<(bool, String)> {
-        let config = self.dir.join("streamsync.toml");
+        let config = self.write_config("command", free_port()?)?;
         crate::worker::attempt(&config, arguments).await
     }
 
@@ -184,16 +204,47 @@ impl Case {
     /// # Errors
     /// It does not serve.
     pub async fn start_worker(&self) -> Result<Worker> {
-        let http_port = free_port()?;
-        let config = self.dir.join("streamsync.toml");
-        std::fs::write(&config, self.config(http_port)?)?;
-        Worker::start(&config, http_port, &self.log()).await
+        self.start_worker_as("worker", &[]).await
     }
 
-    /// Where the workers of this case log.
+    /// One of several workers, with variables that come over the configuration.
+    ///
+    /// # Errors
+    /// It does not serve.
+    pub async fn start_worker_as(&self, name: &str, environment: &Environment) -> Result<Worker> {
+        let http_port = free_port()?;
+        let config = self.write_config(name, http_port)?;
+        Worker::start(&config, http_port, &self.dir.join(format!("{name}.log")), environment).await
+    }
+
+    fn write_config(&self, name: &str, http_port: u16) -> Result<PathBuf> {
+        let config = self.dir.join(format!("{name}.toml"));
+        std::fs::write(&config, self.config(http_port)?).with_context(|| format!("write {}", config.display()))?;
+        Ok(config)
+    }
+
+    /// Where its worker logs.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.dir.join("worker.log")
+    }
+
+    /// Where this case keeps its files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Lanes that all of its workers have together.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.tables.len() * usize::try_from(self.partitions).unwrap_or_default()
+    }
+
+    /// The number of its database in Redis.
+    #[must_use]
+    pub fn redis_database(&self) -> u32 {
+        self.number
     }
 
     /// The topic of one of its tables.
@@ -290,10 +341,14 @@ fn topic(name: &str, table: &str) -> String {
     format!("{name}.{name}.{table}")
 }
 
-fn redis_url(port: u16, database: u32) -> String {
+/// Where a worker reaches Redis.
+#[must_use]
+pub fn redis_url(port: u16, database: u32) -> String {
     format!("redis://127.0.0.1:{port}/{database}")
 }
 
-fn mongodb_uri(port: u16) -> String {
+/// Where a worker reaches MongoDB.
+#[must_use]
+pub fn mongodb_uri(port: u16) -> String {
     format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=3000")
 }

@@ -25,6 +25,12 @@ impl Metrics {
         self.0.iter().filter(|(found, with, _)| found == name && has(with)).map(|(_, _, value)| value).sum()
     }
 
+    /// The greatest sample of that name.
+    #[must_use]
+    pub fn greatest(&self, name: &str) -> Option<f64> {
+        self.0.iter().filter(|(found, _, _)| found == name).map(|(_, _, value)| *value).reduce(f64::max)
+    }
+
     /// Whether there is a sample of that name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::try_join_all;
@@ -12,8 +12,8 @@ use testcontainers::core::{IntoContainerPort as _, Mount};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 
-use crate::checker::redis_connection;
 use crate::deadline::until;
+use crate::store::{Kind, Place, Store};
 
 const MYSQL_PASSWORD: &str = "streamsync";
 const MYSQL_ARGUMENTS: [&str; 8] = [
@@ -28,9 +28,9 @@ const MYSQL_ARGUMENTS: [&str; 8] = [
 ];
 
 /// Of the suite's cases, some of which stop it: what it acknowledged must be there afterwards.
-const DURABLE_REDIS: [&str; 9] = ["redis-server", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--databases", "64"];
+const DURABLE_REDIS: &[&str] = &["redis-server", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--databases", "64"];
 /// Of the benchmark: the server at its fastest is the hardest to keep up with.
-const VOLATILE_REDIS: [&str; 5] = ["redis-server", "--save", "", "--appendonly", "no"];
+const VOLATILE_REDIS: &[&str] = &["redis-server", "--save", "", "--appendonly", "no"];
 
 /// An image, as `cargo xtask` provided it.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +48,8 @@ pub struct Stack {
     pub mysql: mysql_async::Pool,
     /// As a client on this machine reaches it.
     pub kafka: String,
+    /// Listeners of the same broker, each for one worker behind a proxy.
+    pub behind_proxies: Vec<Listener>,
     /// Base URL of Kafka Connect.
     pub connect: String,
     /// Shared by all cases, a database each.
@@ -57,13 +59,19 @@ pub struct Stack {
     containers: Vec<ContainerAsync<GenericImage>>,
 }
 
-/// A store in a container, on a port that stays when it is stopped and started.
-pub struct Store {
-    /// On the loopback.
+/// A listener of the broker's that tells its clients another port than its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Listener {
+    /// Where clients come back to: a proxy has to listen there.
+    pub advertised: u16,
+    /// Where the broker listens.
     pub port: u16,
-    /// The container.
-    pub container: ContainerAsync<GenericImage>,
 }
+
+/// How many workers can be cut off from the broker each for itself.
+const PROXIES: u16 = 3;
+/// The first of those listeners' ports, inside.
+const PROXIED_PORT: u16 = 19100;
 
 impl Stack {
     /// Starts all of them beside each other.
@@ -79,16 +87,24 @@ impl Stack {
         let mysql = starter.request("mysql")?.with_cmd(MYSQL_ARGUMENTS).with_env_var("MYSQL_ROOT_PASSWORD", MYSQL_PASSWORD);
         // The data directory in memory: a test's database need not survive the test, and the disk is not what is tested.
         let mysql = mysql.with_mount(Mount::tmpfs_mount("/var/lib/mysql")).with_mapped_port(mysql_port, 3306.tcp());
-        let kafka = kafka_environment(starter.request("kafka")?, &starter.host("kafka"), kafka_port);
+        let listener = |_| Ok(Listener { advertised: free_port()?, port: free_port()? });
+        let behind_proxies = (0..PROXIES).map(listener).collect::<Result<Vec<_>>>()?;
+        let mut kafka = kafka_environment(starter.request("kafka")?, &starter.host("kafka"), kafka_port, &behind_proxies);
+        for (inside, listener) in (PROXIED_PORT..).zip(&behind_proxies) {
+            kafka = kafka.with_mapped_port(listener.port, inside.tcp());
+        }
         let connect = connect_environment(starter.request("connect")?, &starter.host("kafka")).with_mapped_port(connect_port, 8083.tcp());
         let requests = [mysql, kafka.with_mapped_port(kafka_port, 19092.tcp()), connect];
-        let (containers, redis, mongodb) =
-            tokio::try_join!(try_join_all(requests.map(launch)), starter.redis("redis", &DURABLE_REDIS), starter.mongodb("mongodb"))?;
+        let (containers, redis, mongodb) = tokio::try_join!(
+            try_join_all(requests.map(launch)),
+            starter.store(Place::new(Kind::Redis, "redis", DURABLE_REDIS)?, None),
+            starter.store(Place::new(Kind::MongoDb, "mongodb", &[])?, None)
+        )?;
 
         let url = format!("mysql://root:{MYSQL_PASSWORD}@127.0.0.1:{mysql_port}");
         let mysql = mysql_async::Pool::new(url.as_str());
         let (kafka, connect) = (format!("127.0.0.1:{kafka_port}"), format!("http://127.0.0.1:{connect_port}"));
-        let stack = Self { network, label, mysql, kafka, connect, redis, mongodb, containers, images };
+        let stack = Self { network, label, mysql, kafka, behind_proxies, connect, redis, mongodb, containers, images };
         stack.wait().await?;
         Ok(stack)
     }
@@ -116,7 +132,7 @@ impl Stack {
     /// # Errors
     /// It does not start.
     pub async fn own_redis(&self, name: &str) -> Result<Store> {
-        self.starter().redis(name, &DURABLE_REDIS).await
+        self.starter().store(Place::new(Kind::Redis, name, DURABLE_REDIS)?, None).await
     }
 
     /// A MongoDB for one case, which may stop it.
@@ -124,7 +140,47 @@ impl Stack {
     /// # Errors
     /// It does not start.
     pub async fn own_mongodb(&self, name: &str) -> Result<Store> {
-        self.starter().mongodb(name).await
+        self.starter().store(Place::new(Kind::MongoDb, name, &[])?, None).await
+    }
+
+    /// Removes a store and puts another one in its place, on the same port: with the data of a copy, or with none.
+    ///
+    /// # Errors
+    /// It does not go, or the other one does not start.
+    pub async fn replace(&self, store: &mut Store, data: Option<&Path>) -> Result<()> {
+        // Not by value: the port is free only when the old container is gone.
+        store.remove().await?;
+        *store = self.starter().store(store.place.clone(), data).await?;
+        Ok(())
+    }
+
+    /// The broker's container.
+    ///
+    /// # Errors
+    /// There is none: a defect of the suite.
+    pub fn broker(&self) -> Result<&ContainerAsync<GenericImage>> {
+        self.containers.get(1).context("the stack has no broker")
+    }
+
+    /// Kafka Connect's container.
+    ///
+    /// # Errors
+    /// There is none: a defect of the suite.
+    pub fn connect_worker(&self) -> Result<&ContainerAsync<GenericImage>> {
+        self.containers.get(2).context("the stack has no Kafka Connect")
+    }
+
+    /// Waits until Kafka Connect answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn wait_for_connect(&self) -> Result<()> {
+        let url = format!("{}/connectors", self.connect);
+        until("Kafka Connect", async || {
+            reqwest::get(&url).await?.error_for_status()?;
+            Ok(())
+        })
+        .await
     }
 
     /// Removes the containers.
@@ -144,7 +200,7 @@ impl Stack {
     }
 
     async fn wait(&self) -> Result<()> {
-        tokio::try_join!(self.prepare_mysql(), self.wait_for_connect(), wait_for_redis(&self.redis), wait_for_mongodb(&self.mongodb))?;
+        tokio::try_join!(self.prepare_mysql(), self.wait_for_connect())?;
         Ok(())
     }
 
@@ -153,33 +209,6 @@ impl Stack {
         let file = repository().join("deploy/mysql/02-debezium.sql");
         let sql = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         run_statements(&mut connection, &sql).await
-    }
-
-    async fn wait_for_connect(&self) -> Result<()> {
-        let url = format!("{}/connectors", self.connect);
-        until("Kafka Connect", async || {
-            reqwest::get(&url).await?.error_for_status()?;
-            Ok(())
-        })
-        .await
-    }
-}
-
-impl Store {
-    /// Stops the server; its port refuses connections from then on.
-    ///
-    /// # Errors
-    /// The container can't be stopped.
-    pub async fn stop(&self) -> Result<()> {
-        Ok(self.container.stop_with_timeout(Some(10)).await?)
-    }
-
-    /// Starts it again, with its data.
-    ///
-    /// # Errors
-    /// The container can't be started.
-    pub async fn start(&self) -> Result<()> {
-        Ok(self.container.start().await?)
     }
 }
 
@@ -205,9 +234,12 @@ impl Stores {
         let network = format!("streamsync-bench-{}", std::process::id());
         let starter = Starter { images: &images, network: &network, label: &label };
         let port = free_port()?;
-        let request = kafka_environment(starter.request("kafka")?, &starter.host("kafka"), port).with_mapped_port(port, 19092.tcp());
-        let (broker, redis, mongodb) =
-            tokio::try_join!(launch(request), starter.redis("redis", &VOLATILE_REDIS), starter.mongodb("mongodb"))?;
+        let request = kafka_environment(starter.request("kafka")?, &starter.host("kafka"), port, &[]).with_mapped_port(port, 19092.tcp());
+        let (broker, redis, mongodb) = tokio::try_join!(
+            launch(request),
+            starter.store(Place::new(Kind::Redis, "redis", VOLATILE_REDIS)?, None),
+            starter.store(Place::new(Kind::MongoDb, "mongodb", &[])?, None)
+        )?;
         Ok(Self { kafka: format!("127.0.0.1:{port}"), redis, mongodb, broker, images })
     }
 
@@ -270,19 +302,17 @@ impl Starter<'_> {
         Ok(request.with_label(&self.label.0, &self.label.1).with_startup_timeout(crate::deadline::PATIENCE))
     }
 
-    async fn redis(&self, name: &str, arguments: &[&str]) -> Result<Store> {
-        let port = free_port()?;
-        let request = self.named("redis", name)?.with_cmd(arguments.iter().copied()).with_mapped_port(port, 6379.tcp());
-        let store = Store { port, container: launch(request).await? };
-        wait_for_redis(&store).await?;
-        Ok(store)
-    }
-
-    async fn mongodb(&self, name: &str) -> Result<Store> {
-        let port = free_port()?;
-        let request = self.named("mongodb", name)?.with_mapped_port(port, 27017.tcp());
-        let store = Store { port, container: launch(request).await? };
-        wait_for_mongodb(&store).await?;
+    async fn store(&self, place: Place, data: Option<&Path>) -> Result<Store> {
+        let (role, inside) = place.kind.role();
+        let mut request = self.named(role, &place.name)?.with_mapped_port(place.port, inside.tcp());
+        if !place.arguments.is_empty() {
+            request = request.with_cmd(place.arguments.iter().copied());
+        }
+        if let Some(data) = data {
+            request = request.with_copy_to(place.kind.folder(), data.to_owned());
+        }
+        let store = Store { port: place.port, place, container: launch(request).await? };
+        store.wait().await?;
         Ok(store)
     }
 }
@@ -318,37 +348,29 @@ async fn launch(request: ContainerRequest<GenericImage>) -> Result<ContainerAsyn
     request.start().await.context("a container does not start")
 }
 
-async fn wait_for_redis(store: &Store) -> Result<()> {
-    let client = redis::Client::open(format!("redis://127.0.0.1:{}", store.port))?;
-    until("Redis", async || {
-        let mut connection = redis_connection(&client).await?;
-        redis::cmd("PING").exec_async(&mut connection).await?;
-        Ok(())
-    })
-    .await
-}
-
-async fn wait_for_mongodb(store: &Store) -> Result<()> {
-    let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true&serverSelectionTimeoutMS=1000", store.port);
-    let client = mongodb::Client::with_uri_str(uri).await?;
-    until("MongoDB", async || {
-        client.database("admin").run_command(bson::doc! { "ping": 1 }).await?;
-        Ok(())
-    })
-    .await
-}
-
-fn kafka_environment(request: ContainerRequest<GenericImage>, host: &str, port: u16) -> ContainerRequest<GenericImage> {
-    let advertised = format!("INTERNAL://{host}:9092,HOST://127.0.0.1:{port}");
+fn kafka_environment(
+    request: ContainerRequest<GenericImage>,
+    host: &str,
+    port: u16,
+    behind_proxies: &[Listener],
+) -> ContainerRequest<GenericImage> {
+    let mut listeners = "INTERNAL://:9092,HOST://:19092,CONTROLLER://:9093".to_owned();
+    let mut advertised = format!("INTERNAL://{host}:9092,HOST://127.0.0.1:{port}");
+    let mut protocols = "INTERNAL:PLAINTEXT,HOST:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+    for (inside, listener) in (PROXIED_PORT..).zip(behind_proxies) {
+        listeners += &format!(",PROXY{inside}://:{inside}");
+        advertised += &format!(",PROXY{inside}://127.0.0.1:{}", listener.advertised);
+        protocols += &format!(",PROXY{inside}:PLAINTEXT");
+    }
     let variables = [
         ("CLUSTER_ID", "5L6g3nShT-eMCtK--X86sw"),
         ("KAFKA_NODE_ID", "1"),
         ("KAFKA_PROCESS_ROLES", "broker,controller"),
         ("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093"),
         ("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER"),
-        ("KAFKA_LISTENERS", "INTERNAL://:9092,HOST://:19092,CONTROLLER://:9093"),
+        ("KAFKA_LISTENERS", &listeners),
         ("KAFKA_ADVERTISED_LISTENERS", &advertised),
-        ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "INTERNAL:PLAINTEXT,HOST:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+        ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", &protocols),
         ("KAFKA_INTER_BROKER_LISTENER_NAME", "INTERNAL"),
         ("KAFKA_LOG_DIRS", "/tmp/kafka-logs"),
         ("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1"),

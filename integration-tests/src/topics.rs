@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
@@ -11,6 +11,8 @@ use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+/// For a cluster that may be away.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// A cluster.
@@ -66,6 +68,16 @@ impl Topics {
         .await
     }
 
+    /// Whether the cluster answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn answer(&self) -> Result<()> {
+        let consumer: BaseConsumer = self.config().create()?;
+        consumer.fetch_metadata(None, ANSWER_LIMIT)?;
+        Ok(())
+    }
+
     /// Writes one record and returns its partition and offset.
     ///
     /// # Errors
@@ -116,6 +128,41 @@ impl Topics {
             records.push(message.detach());
         }
         Ok(records)
+    }
+
+    /// For each partition of a topic: what a group has committed, and the end of the log.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub fn positions(&self, group: &str, topic: &str) -> Result<Vec<(Option<i64>, i64)>> {
+        let consumer: BaseConsumer = self.config().set("group.id", group).set("enable.auto.commit", "false").create()?;
+        let mut asked = TopicPartitionList::new();
+        let partitions = partitions(&consumer, topic)?;
+        for partition in &partitions {
+            asked.add_partition(topic, *partition);
+        }
+        let committed = consumer.committed_offsets(asked, CALL_LIMIT)?;
+        let position = |partition: i32| {
+            let (_, high) = consumer.fetch_watermarks(topic, partition, CALL_LIMIT)?;
+            let offset = committed.find_partition(topic, partition).map(|found| found.offset());
+            Ok((offset.and_then(|offset| offset.to_raw()).filter(|offset| *offset >= 0), high))
+        };
+        partitions.into_iter().map(position).collect()
+    }
+
+    /// Sets one of a topic's configurations.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn configure(&self, topic: &str, name: &str, value: &str) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        for result in admin.alter_configs([&change], &AdminOptions::new().operation_timeout(Some(CALL_LIMIT))).await? {
+            if let Err((_, code)) = result {
+                bail!("{name}={value} of topic {topic} could not be set: {code}");
+            }
+        }
+        Ok(())
     }
 
     /// Sets a group that has no members back to the beginning of a topic.

@@ -14,32 +14,34 @@ pub struct Worker {
     child: Child,
     http: String,
     log: PathBuf,
+    client: reqwest::Client,
 }
+
+/// Variables that a worker's process gets.
+pub type Environment = [(String, String)];
+
+/// A worker that was stopped answers nothing: nobody waits for it.
+const HTTP_LIMIT: std::time::Duration = std::time::Duration::from_secs(3);
 
 impl Worker {
     /// Starts `streamsync run` and waits until it serves HTTP.
     ///
     /// # Errors
     /// It stops, or does not answer; the error holds the end of its log.
-    pub async fn start(config: &Path, http_port: u16, log: &Path) -> Result<Self> {
-        let program =
-            std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
+    pub async fn start(config: &Path, http_port: u16, log: &Path, environment: &Environment) -> Result<Self> {
         let out = std::fs::File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
-        let mut command = Command::new(program);
-        // The engine takes variables that begin with STREAMSYNC_ for settings: those of the tests are not for it.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
-            command.env_remove(name);
-        }
+        let mut command = streamsync(environment)?;
         command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
         let child = command.spawn().context("start streamsync")?;
-        let mut worker = Self { child, http: format!("http://127.0.0.1:{http_port}"), log: log.to_owned() };
+        let client = reqwest::Client::builder().timeout(HTTP_LIMIT).build()?;
+        let mut worker = Self { child, http: format!("http://127.0.0.1:{http_port}"), log: log.to_owned(), client };
         let live = format!("{}/live", worker.http);
         until("the worker's /live", async || {
             if let Some(status) = worker.child.try_wait()? {
                 // No use to wait any longer; the outer check turns it into the error.
                 return Ok(Some(status));
             }
-            reqwest::get(&live).await?.error_for_status()?;
+            worker.client.get(&live).send().await?.error_for_status()?;
             Ok(None)
         })
         .await
@@ -69,9 +71,7 @@ impl Worker {
     /// It does not stop in time, or not with success.
     pub async fn stop(mut self) -> Result<()> {
         self.assert_alive()?;
-        let id = self.child.id().context("it stopped before")?;
-        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
-        anyhow::ensure!(sent.success(), "SIGTERM could not be sent");
+        self.signal("TERM").await?;
         let status = tokio::time::timeout(crate::deadline::PATIENCE, self.child.wait())
             .await
             .with_context(|| format!("the worker does not stop\n{}", self.log_end()))??;
@@ -85,11 +85,20 @@ impl Worker {
     /// It does not stop in time, or with success.
     pub async fn stop_halted(mut self) -> Result<()> {
         self.assert_alive()?;
-        let id = self.child.id().context("it stopped before")?;
-        let sent = Command::new("kill").args(["-TERM", &id.to_string()]).status().await?;
-        anyhow::ensure!(sent.success(), "SIGTERM could not be sent");
+        self.signal("TERM").await?;
         let status = tokio::time::timeout(crate::deadline::PATIENCE, self.child.wait()).await.context("the worker does not stop")??;
         anyhow::ensure!(status.code() == Some(1), "a worker with a halted route stopped with {status}\n{}", self.log_end());
+        Ok(())
+    }
+
+    /// Sends a signal by its name without SIG.
+    ///
+    /// # Errors
+    /// There is no such process any more.
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        let id = self.child.id().context("it stopped before")?;
+        let sent = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status().await?;
+        anyhow::ensure!(sent.success(), "SIG{name} could not be sent");
         Ok(())
     }
 
@@ -109,7 +118,7 @@ impl Worker {
     /// # Errors
     /// It can't be read.
     pub async fn metrics(&self) -> Result<Metrics> {
-        let text = reqwest::get(format!("{}/metrics", self.http)).await?.error_for_status()?.text().await?;
+        let text = self.client.get(format!("{}/metrics", self.http)).send().await?.error_for_status()?.text().await?;
         Metrics::parse(&text)
     }
 
@@ -118,7 +127,7 @@ impl Worker {
     /// # Errors
     /// It can't be asked.
     pub async fn is_ready(&self) -> Result<bool> {
-        Ok(reqwest::get(format!("{}/ready", self.http)).await?.status().is_success())
+        Ok(self.client.get(format!("{}/ready", self.http)).send().await?.status().is_success())
     }
 
     fn log_end(&self) -> String {
@@ -131,15 +140,25 @@ impl Worker {
 /// # Errors
 /// It does not start, or does not end in time.
 pub async fn attempt(config: &Path, arguments: &[&str]) -> Result<(bool, String)> {
+    let mut command = streamsync(&[])?;
+    command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(crate::deadline::PATIENCE, command.output()).await.context("the command does not end")??;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), said))
+}
+
+/// The program, with these variables and none of the tests' own: it takes those that begin with STREAMSYNC_ for settings.
+///
+/// # Errors
+/// Nobody told where it is.
+fn streamsync(environment: &Environment) -> Result<Command> {
     let program = std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
     let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
         command.env_remove(name);
     }
-    command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(crate::deadline::PATIENCE, command.output()).await.context("the command does not end")??;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Ok((output.status.success(), said))
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    Ok(command)
 }
 
 /// The last lines of a worker's log.

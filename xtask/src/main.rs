@@ -1,6 +1,7 @@
 //! One command for each thing a developer does, on a machine with Rust and a C toolchain.
 
 mod bench;
+mod chaos;
 mod ci;
 mod connect;
 mod contract;
@@ -66,6 +67,11 @@ enum Command {
         #[arg(long, conflicts_with_all = ["histories", "from"])]
         seed: Option<u64>,
     },
+    /// Faults on the real systems: kills, zombies, cuts, stores that lose data; then both stores must equal MySQL
+    Chaos {
+        /// Which ones; all where none is named
+        scenarios: Vec<String>,
+    },
     /// Format, lints, dependencies, then all tests
     Ci,
     /// Small checks of the tree itself
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
         Command::Bench => bench::bench(),
         Command::Simulate { seed: Some(seed), .. } => simulate::simulate(&simulate::What::Seed(seed)),
         Command::Simulate { histories, from, seed: None } => simulate::simulate(&simulate::What::Histories { from, count: histories }),
+        Command::Chaos { scenarios } => chaos::chaos(&scenarios),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };

@@ -42,10 +42,7 @@ pub(crate) fn test() -> Result<()> {
 }
 
 fn steps(tally: &mut Tally) -> Result<()> {
-    let images = std::thread::spawn(|| -> Result<BTreeMap<String, Image>> {
-        engine()?;
-        Images::read()?.provide(&ROLES)
-    });
+    let images = std::thread::spawn(provide);
     let guests = crate::build_guests()?;
     // One selection of packages for all steps: another one would compile the dependencies again, with other features. The program
     // itself is among them, because the engine's integration tests need it.
@@ -87,15 +84,30 @@ fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>) -> Result<()
 
 /// The promises on the real systems. The suite removes its containers; the label catches what a killed one leaves.
 fn suite(tally: &mut Tally, guests: &Path) -> Result<()> {
-    let label = format!("streamsync.suite={}", std::process::id());
-    let _removed_at_the_end = Labelled(label.clone());
+    let _removed_at_the_end = Labelled(label());
+    tally.cargo("the suite on MySQL, Debezium, Kafka, Redis and MongoDB", &mut command(guests))
+}
+
+/// Finds or starts a Docker engine, and pulls or builds the images of the suite.
+pub(crate) fn provide() -> Result<BTreeMap<String, Image>> {
+    engine()?;
+    Images::read()?.provide(&ROLES)
+}
+
+/// The label of the suite's containers.
+pub(crate) fn label() -> String {
+    format!("streamsync.suite={}", std::process::id())
+}
+
+/// The suite's program, told where everything is.
+pub(crate) fn command(guests: &Path) -> Command {
     let mut command = cargo();
     command.args(["test", "--workspace", "--test", "suite"]);
-    command.env("STREAMSYNC_TEST_LABEL", &label);
+    command.env("STREAMSYNC_TEST_LABEL", label());
     command.env("STREAMSYNC_TEST_IMAGES", target_dir().join("images.json"));
     command.env("STREAMSYNC_TEST_BINARY", target_dir().join("debug/streamsync"));
     command.env("STREAMSYNC_TEST_GUESTS", guests);
-    tally.cargo("the suite on MySQL, Debezium, Kafka, Redis and MongoDB", &mut command)
+    command
 }
 
 /// Starts a container and returns its address as soon as the port accepts.

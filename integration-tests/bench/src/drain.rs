@@ -39,7 +39,7 @@ pub(crate) async fn drain(name: &str, kafka: &str, sinks: &[Sink], records: u64)
     let port = free_port()?;
     let file = dir.path().join("streamsync.toml");
     std::fs::write(&file, configuration::worker(name, kafka, port, &configuration::route(TOPIC, false, sinks)?))?;
-    let mut worker = Worker::start(&file, port, &dir.path().join("worker.log")).await?;
+    let mut worker = Worker::start(&file, port, &dir.path().join("worker.log"), &[]).await?;
     let id = worker.id().context("the worker has stopped")?;
     let begin = Instant::now();
     let wanted = records as f64;

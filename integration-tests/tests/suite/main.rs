@@ -1,7 +1,10 @@
 //! The promises, one module each, on the real systems. Started by `cargo xtask test`; a word on the command line chooses cases.
+//! `cargo xtask chaos` starts the same program for the scenarios of `chaos` alone.
 #![expect(clippy::print_stdout, reason = "a test harness reports on the terminal")]
 
 mod all_types;
+mod chaos;
+mod checker;
 mod composite_key;
 mod crud;
 mod foundations;
@@ -24,6 +27,8 @@ use integration_tests::stack::Stack;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 
+use chaos::{Chaos, Choice};
+
 /// Cases that run beside each other: they wait for most of their time.
 const BESIDE: usize = 4;
 
@@ -41,6 +46,7 @@ fn main() -> Result<ExitCode> {
     arguments.test_threads = arguments.test_threads.or(Some(BESIDE));
     let cases = cases![
         foundations,
+        checker,
         snapshot_then_stream,
         crud,
         primary_key_change,
@@ -57,6 +63,7 @@ fn main() -> Result<ExitCode> {
     if arguments.list {
         libtest_mimic::run(&arguments, cases.map(|(name, _)| Trial::test(name, || Ok(()))).into()).exit();
     }
+    let only_chaos = std::env::var("STREAMSYNC_TEST_CHAOS").ok().map(|names| Choice::read(&names));
     let runtime = Arc::new(Runtime::new()?);
     let start = Instant::now();
     let stack = Arc::new(runtime.block_on(Stack::start()).context("the systems do not start")?);
@@ -64,14 +71,34 @@ fn main() -> Result<ExitCode> {
     if let Some(product) = stack.mongodb_stand_in() {
         println!("MongoDB is a stand-in: {product}");
     }
-    let trials = cases.map(|(name, case)| {
-        let (runtime, stack) = (Arc::clone(&runtime), Arc::clone(&stack));
-        Trial::test(name, move || case(&runtime, &stack).map_err(|error| Failed::from(format!("{error:#}"))))
-    });
-    let conclusion = libtest_mimic::run(&arguments, trials.into());
+    let passed = match only_chaos {
+        Some(choice) => run_chaos(arguments, &choice, &runtime, &stack)?,
+        None => {
+            let trials = cases.map(|(name, case)| {
+                let (runtime, stack) = (Arc::clone(&runtime), Arc::clone(&stack));
+                Trial::test(name, move || case(&runtime, &stack).map_err(|error| Failed::from(format!("{error:#}"))))
+            });
+            let cases_passed = !libtest_mimic::run(&arguments, trials.into()).has_failed();
+            // After the cases: they share the broker that the scenarios kill.
+            run_chaos(arguments, &Choice::Short, &runtime, &stack)? && cases_passed
+        }
+    };
     // All cases have ended, so that this is the last one that holds it.
     if let Some(stack) = Arc::into_inner(stack) {
         runtime.block_on(stack.remove())?;
     }
-    Ok(conclusion.exit_code())
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether all of the chosen scenarios ended equal; their table is printed.
+fn run_chaos(mut arguments: Arguments, choice: &Choice, runtime: &Arc<Runtime>, stack: &Arc<Stack>) -> Result<bool> {
+    let chaos = Chaos::new();
+    let trials = chaos.trials(choice, runtime, stack)?;
+    arguments.test_threads = Some(1);
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    for line in chaos.report() {
+        println!("{line}");
+    }
+    runtime.block_on(chaos.remove())?;
+    Ok(!conclusion.has_failed())
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use integration_tests::case::Case;
 use integration_tests::deadline::until;
-use integration_tests::stack::{Stack, Store};
+use integration_tests::stack::Stack;
+use integration_tests::store::Store;
 use integration_tests::worker::Worker;
 
 pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let (redis, mongodb) = tokio::try_join!(stack.own_redis("redis-away"), stack.own_mongodb("mongodb-away"))?;
-    let case = Case::shop_on(stack, "sink_away", &redis, &mongodb).await?;
+    let case = Case::shop_on(stack, "sink_away", 2, &redis, &mongodb).await?;
     case.connect().await?;
     let mut worker = case.start_worker().await?;
     case.sql("INSERT INTO customers (customer_id, name) VALUES (1, 'before');").await?;
