@@ -190,6 +190,14 @@ impl Case {
         Worker::start(&config, http_port, &self.log()).await
     }
 
+    /// Runs another command of `streamsync` with the configuration of the last worker: whether it ended with success, and what it printed.
+    ///
+    /// # Errors
+    /// It does not start, or does not end in time.
+    pub async fn command(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        crate::worker::printed(&self.dir.join("streamsync.toml"), arguments).await
+    }
+
     /// Where the workers of this case log.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -22,14 +22,8 @@ impl Worker {
     /// # Errors
     /// It stops, or does not answer; the error holds the end of its log.
     pub async fn start(config: &Path, http_port: u16, log: &Path) -> Result<Self> {
-        let program =
-            std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
         let out = std::fs::File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
-        let mut command = Command::new(program);
-        // The engine takes variables that begin with STREAMSYNC_ for settings: those of the tests are not for it.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
-            command.env_remove(name);
-        }
+        let mut command = program()?;
         command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
         let child = command.spawn().context("start streamsync")?;
         let mut worker = Self { child, http: format!("http://127.0.0.1:{http_port}"), log: log.to_owned() };
@@ -126,20 +120,41 @@ impl Worker {
     }
 }
 
+/// The program, without settings of its own in the environment.
+fn program() -> Result<Command> {
+    let program = std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
+    let mut command = Command::new(program);
+    // The engine takes variables that begin with STREAMSYNC_ for settings: those of the tests are not for it.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
 /// Runs one command of the program to its end: whether it succeeded, and what it said.
 ///
 /// # Errors
 /// It does not start, or does not end in time.
 pub async fn attempt(config: &Path, arguments: &[&str]) -> Result<(bool, String)> {
-    let program = std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
-        command.env_remove(name);
-    }
+    let (success, printed, complained) = output(config, arguments).await?;
+    Ok((success, format!("{printed}{complained}")))
+}
+
+/// The same, with what it printed to stdout alone.
+///
+/// # Errors
+/// It does not start, or does not end in time.
+pub async fn printed(config: &Path, arguments: &[&str]) -> Result<(bool, String)> {
+    let (success, printed, _) = output(config, arguments).await?;
+    Ok((success, printed))
+}
+
+async fn output(config: &Path, arguments: &[&str]) -> Result<(bool, String, String)> {
+    let mut command = program()?;
     command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(crate::deadline::PATIENCE, command.output()).await.context("the command does not end")??;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Ok((output.status.success(), said))
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.success(), text(&output.stdout), text(&output.stderr)))
 }
 
 /// The last lines of a worker's log.
