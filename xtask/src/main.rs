@@ -6,6 +6,7 @@ mod connect;
 mod contract;
 mod demo;
 mod docker;
+mod fuzz;
 mod guests;
 mod images;
 mod progress;
@@ -53,6 +54,14 @@ enum Command {
     Test,
     /// Build what is shipped, and measure it: stages, the component beside native code, drains beside bare clients
     Bench,
+    /// Feed what reads foreign bytes with arbitrary ones: each target from the corpus of the repository
+    Fuzz {
+        /// For each target
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// One target alone
+        target: Option<String>,
+    },
     /// Format, lints, dependencies, then all tests
     Ci,
     /// Small checks of the tree itself
@@ -70,6 +79,7 @@ fn main() -> ExitCode {
         Command::Down => stack::down(),
         Command::Test => suite::test(),
         Command::Bench => bench::bench(),
+        Command::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };
