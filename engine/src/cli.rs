@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod capture;
 mod check;
 mod demo;
+mod dlq;
 mod generation;
 mod run;
 mod transform;
@@ -70,6 +71,9 @@ enum Command {
     Generation(generation::GenerationArguments),
     /// Refill a route's stores in a new generation, and then remove what is no longer in MySQL. Refused while a worker reads the topic.
     Rebuild(generation::RebuildArguments),
+    /// Dead letters: list them, show one, or redrive their records after the cause was mended.
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Show it at work with nothing installed: an invented shop, a Kafka in this process, and a check that both stores equal the shop.
     Demo(demo::DemoArguments),
     /// Write, build, try and compare transforms.
@@ -133,6 +137,7 @@ fn execute(cli: Cli) -> Exit {
         Command::Check(arguments) => runtime.block_on(check::check(arguments)),
         Command::Generation(arguments) => runtime.block_on(generation::generation(arguments)),
         Command::Rebuild(arguments) => runtime.block_on(generation::rebuild(arguments)),
+        Command::Dlq(command) => runtime.block_on(dlq::dlq(command)),
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments)),
         Command::Transform(command) => transform::transform(command),
         Command::Capture(arguments) => capture::capture(arguments),

@@ -25,6 +25,7 @@ mod words;
 pub use fault::{ConfigFault, Entry};
 pub use kafka::PROTECTED_PROPERTIES;
 pub use settings::*;
+pub(crate) use units::duration;
 
 use fault::{Origin, Report, Spot};
 use section::{Reading, Section};

@@ -3,9 +3,13 @@
 //! Enters: records with their faults. Leaves: nothing; a letter is settled when all replicas have it.
 
 mod kafka;
+pub mod letter;
+mod log;
 mod memory;
 
 pub use kafka::{KafkaDeadLetters, OMITTED_HEADER};
+pub use letter::{LetterId, StoredLetter};
+pub use log::DeadLetterLog;
 pub use memory::{KeptLetter, MemoryDeadLetters};
 
 use futures_util::future::BoxFuture;

@@ -115,6 +115,11 @@ impl Decoder {
         batch
     }
 
+    /// The next record does not follow the last one, though it is of the same partition.
+    pub fn forget_last(&mut self) {
+        self.deleted = None;
+    }
+
     fn remember_delete(&mut self, key: Option<&[u8]>, is_delete: bool) {
         let Some(key) = key.filter(|_| is_delete) else {
             self.deleted = None;

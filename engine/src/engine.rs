@@ -4,6 +4,7 @@
 
 mod operate;
 mod proof;
+mod redrive;
 mod start;
 mod worker;
 
@@ -29,6 +30,8 @@ use crate::source::{KafkaSource, Source, SourceEvent};
 use crate::transform::{Guest, Module, TransformHost};
 
 pub use operate::{Begun, Known, KnownSink, OperateError, Operator, RefillFrom};
+pub use redrive::Redriver;
+
 use worker::Worker;
 
 /// Why a worker could not start, or stopped before it was told to.

@@ -8,6 +8,7 @@ mod mark;
 mod meter;
 mod prepare;
 mod progress;
+mod redrive;
 mod rehearse;
 mod settle;
 
@@ -32,6 +33,7 @@ use crate::source::{BatchLimits, PartitionReader, TopicPartition};
 pub use mark::{Behind, Mark};
 pub use meter::Meter;
 pub use prepare::Prepare;
+pub use redrive::{LastLetter, Redrive, Verdict};
 pub use rehearse::{Rehearsal, Rehearsed, Stored};
 pub(crate) use settle::Backoff;
 pub use settle::Budget;

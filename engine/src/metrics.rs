@@ -34,6 +34,7 @@ pub struct Metrics {
     batch_records: HistogramVec,
     end_to_end_seconds: HistogramVec,
     dead_letters: IntCounterVec,
+    keys_marked: IntCounterVec,
     passed_over: IntCounterVec,
     transform_calls: IntCounterVec,
     transform_traps: IntCounterVec,
@@ -98,6 +99,8 @@ pub struct RouteMetrics {
     pub transform_restarts: IntCounter,
     /// Linear memory of the route's instances; add and subtract.
     pub transform_memory: IntGauge,
+    /// Keys marked after a dead letter.
+    pub keys_marked: IntCounter,
     /// 1 while the route is halted.
     pub halted: IntGauge,
     /// 1 while the route's stores may hold rows that MySQL no longer has.
@@ -173,6 +176,7 @@ impl Metrics {
             batch_records: histograms(r, &names::BATCH_RECORDS, BATCHES)?,
             end_to_end_seconds: histograms(r, &names::END_TO_END_SECONDS, LATENCY)?,
             dead_letters: counters(r, &names::DEAD_LETTERS)?,
+            keys_marked: counters(r, &names::KEYS_MARKED)?,
             passed_over: counters(r, &names::PASSED_OVER)?,
             transform_calls: counters(r, &names::TRANSFORM_CALLS)?,
             transform_traps: counters(r, &names::TRANSFORM_TRAPS)?,
@@ -291,6 +295,7 @@ impl Metrics {
             transform_calls: self.transform_calls.with_label_values(&[route]),
             transform_restarts: self.transform_restarts.with_label_values(&[route]),
             transform_memory: self.transform_memory.with_label_values(&[route]),
+            keys_marked: self.keys_marked.with_label_values(&[route]),
             halted: self.route_halted.with_label_values(&[route]),
             unproven: self.route_unproven.with_label_values(&[route]),
             passed_over: ["heartbeat", "transaction", "schema_change", "message", "empty_record"]

@@ -14,6 +14,7 @@ mod decimal128;
 mod json;
 mod json_to_bson;
 mod key;
+mod marks;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -141,6 +142,8 @@ pub struct WritePlan {
     pub sinks: Vec<SinkWrites>,
     /// Records to dead-letter, or to halt at.
     pub faults: Vec<RecordFault>,
+    /// For the keys of the faulty records, as far as they are known: what marks them once their letters are kept. No documents.
+    pub marks: Vec<SinkWrites>,
     /// Index of the last record that truncates the table. Puts behind it stay, because their fences are greater.
     pub truncate: Option<u32>,
 }

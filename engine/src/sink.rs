@@ -32,6 +32,17 @@ pub enum WriteOutcome {
     Stale,
 }
 
+/// What a key holds beside its document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The version of the last write. `None`: there was none, or it was a delete whose tombstone has expired.
+    pub fence: Option<Fence>,
+    /// Whether the last write was a delete.
+    pub deleted: bool,
+    /// The greatest fence of a record of this key that was dead-lettered and that no write has overtaken.
+    pub mark: Option<Fence>,
+}
+
 /// Why a write was not done. `disposition` says what follows.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -156,6 +167,14 @@ pub trait Sink: Send + Sync {
 
     /// One result for each of `writes.writes`, in their order.
     fn write<'a>(&'a self, writes: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>>;
+
+    /// Marks keys whose record was dead-lettered: `marks` are deletes by their form, and delete nothing. A mark stays until a write with its
+    /// fence or a greater one. [`WriteOutcome::Applied`]: marked now; `Duplicate`: this mark or a greater one was there; `Stale`: the key holds
+    /// this record's write, or a newer one.
+    fn mark<'a>(&'a self, marks: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>>;
+
+    /// What each key of `keys` holds, in their order. For operators' questions: it may take a request a key.
+    fn held<'a>(&'a self, keys: &'a SinkWrites) -> BoxFuture<'a, Result<Vec<Held>, Error>>;
 
     /// The watermark of a partition for a consumer group; in a cluster the smallest of its shards', `None` if one has none.
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>>;

@@ -5,8 +5,10 @@
 
 pub mod client;
 pub mod cluster;
+pub(crate) mod fault;
 pub(crate) mod group;
 pub mod kafka;
+mod lookup;
 mod native;
 pub mod outside;
 mod reader;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use crate::commit::Commits;
 
 pub use kafka::{CommittedPartition, KafkaSource, LagStatistics, PartitionLag, Reply, SourceEvent, StartAt};
+pub use lookup::Lookup;
 pub use reader::{Fetched, Queue, Reader, Slot};
 
 /// One partition of one topic.

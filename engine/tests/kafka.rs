@@ -12,7 +12,7 @@ use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 use streamsync::change::Tag;
 use streamsync::config::*;
-use streamsync::dead_letter::{DeadLetter, DeadLetters, KafkaDeadLetters, OMITTED_HEADER};
+use streamsync::dead_letter::{DeadLetter, DeadLetterLog, DeadLetters, KafkaDeadLetters, LetterId, OMITTED_HEADER};
 use streamsync::identity::{Entry, FirstSeen, Identities, KafkaIdentities, Seen};
 use streamsync::sink::TopicIdentity;
 use streamsync::source::cluster::{CleanupPolicy, Cluster, UNKNOWN_ID};
@@ -495,4 +495,73 @@ async fn events_of_a_live_topic_are_captured_and_tried_with_another_module() {
     assert!(same.contains("0 of 8 outcomes would differ") && same.contains("nothing is written"), "{same}");
     let other = preview("customers.wasm");
     assert!(other.contains("total_minor") && other.contains("fault transform open-failed"), "{other}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_are_found_again_with_their_records_and_notes() {
+    let kafka = kafka();
+    kafka.produce(0, 0..3).await;
+    let mut settings = kafka.settings();
+    settings.dead_letters.max_bytes = 100;
+    let letters = KafkaDeadLetters::new(&settings).unwrap();
+    let log = DeadLetterLog::new(&settings).unwrap();
+    let mut batch = RecordBatch::new(kafka.source(0));
+    batch.push(0, Some(5), Some(b"k"), Some(b"v"), [("h", Some(&b"x"[..]))]).unwrap();
+    // Too large for a letter: the topic itself has the record. The last one is no longer there.
+    batch.push(1, None, Some(b"k1"), Some(&[b'x'; 200]), []).unwrap();
+    batch.push(9, None, Some(b"k9"), Some(&[b'x'; 200]), []).unwrap();
+    for record in 0..3 {
+        letters.send(&batch, &[DeadLetter { fence: (1 << 48) + i64::from(record), ..letter(record) }]).await.unwrap();
+    }
+    let found = log.letters(|letter| letter.route == "orders").await.unwrap();
+    assert_eq!(found.iter().map(|letter| (letter.id.offset, letter.offset)).collect::<Vec<_>>(), [(0, 0), (1, 1), (2, 9)]);
+    assert!(found.iter().all(|letter| letter.closed.is_none() && letter.source == kafka.source(0) && letter.fence.is_some()));
+    assert_eq!(found.iter().map(|letter| letter.omitted_bytes.is_some()).collect::<Vec<_>>(), [false, true, true]);
+    let record = log.record(&found[0]).await.unwrap().expect("the letter has it");
+    assert_eq!((record.key(0), record.value(0), &record.source), (Some(&b"k"[..]), Some(&b"v"[..]), &kafka.source(0)));
+    assert_eq!((record.records[0].offset, record.records[0].timestamp_ms), (0, Some(5)));
+    assert_eq!(record.headers(0).collect::<Vec<_>>(), [("h", Some(&b"x"[..]))]);
+    let record = log.record(&found[1]).await.unwrap().expect("its own topic has it");
+    assert_eq!((record.records[0].offset, record.value(0)), (1, Some(&b"v1"[..])));
+    assert_eq!(log.record(&found[2]).await.unwrap(), None);
+    // Another record at the offset of a reference: the topic was created again.
+    let mut other = found[1].clone();
+    other.timestamp_ms = Some(1);
+    assert_eq!(log.record(&other).await.unwrap(), None);
+
+    letters.close(found[1].id, "applied").await.unwrap();
+    let found = log.letters(|_| true).await.unwrap();
+    assert_eq!(found.iter().map(|letter| letter.closed.as_ref().map(|c| &*c.outcome)).collect::<Vec<_>>(), [None, Some("applied"), None]);
+    let chosen = log.letters(|letter| letter.id == LetterId { partition: 0, offset: 2 }).await.unwrap();
+    assert_eq!(chosen.len(), 1);
+    assert!(log.letters(|letter| letter.route == "other").await.unwrap().is_empty());
+}
+
+/// What librdkafka can't unpack within its limit it goes on behind: the reader must not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_unpacks_beyond_the_limit_halts_and_is_not_passed_over() {
+    let kafka = kafka();
+    let mut settings = kafka.settings();
+    settings.kafka.properties.push(("receive.message.max.bytes".into(), (9 << 20).to_string()));
+    kafka.produce(0, 0..1).await;
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.brokers).set("compression.codec", "zstd").set("message.max.bytes", "100000000");
+    let producer: FutureProducer = config.create().unwrap();
+    let bomb = vec![0; 20 << 20];
+    producer.send(FutureRecord::to(&kafka.topic).partition(0).key("k").payload(&bomb), PATIENCE).await.unwrap();
+    kafka.produce(0, 1..2).await;
+    let mut member = Member::join(&settings);
+    member.assigned().await;
+    let mut reader = member.read(kafka.source(0), 0).await;
+    let mut offsets = Vec::new();
+    let error = loop {
+        match tokio::time::timeout(PATIENCE, reader.next_batch(LIMITS)).await.expect("an answer in time") {
+            Ok(batch) => offsets.extend(batch.expect("open").records.iter().map(|record| record.offset)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(offsets, [0], "what comes behind is not read");
+    assert_eq!(streamsync::disposition::of_source(&error), streamsync::disposition::Disposition::Halt, "{error}");
+    assert!(error.to_string().contains("receive.message.max.bytes"), "{error}");
+    member.leave().await;
 }

@@ -1,6 +1,8 @@
 //! What a lane promises, with every IO replaced: one outcome a record, no offset past an unsettled one, an end whenever one is ordered.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, unreachable_pub, reason = "a test fails by panicking")]
 
+#[path = "lane/redrive.rs"]
+mod redrive;
 #[path = "lane/worker.rs"]
 mod worker;
 #[path = "lane/world.rs"]
@@ -12,9 +14,9 @@ use std::time::Duration;
 use streamsync::lane::{End, Order};
 use streamsync::sink::{self, Watermark};
 
-use streamsync::fence::Generation;
+use streamsync::fence::{Fence, Generation};
 use streamsync::identity::{Identities as _, Seen};
-use streamsync::sink::Sink as _;
+use streamsync::sink::{Held, Sink as _};
 use world::Row::{Broken, Delete, Incomplete, Put, Read, Truncate};
 use world::{POISON, World, locked};
 
@@ -395,4 +397,46 @@ async fn a_second_snapshot_is_noted_before_it_is_committed() {
     assert_eq!(seen, [(Seen::Snapshot, 0), (Seen::Change, 2), (Seen::SecondSnapshot, 4)]);
     assert!(record.unproven().expect("unproven").contains("from offset 4 on"));
     assert_eq!(world.finish().await, End::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_dead_letters_are_marked_until_a_newer_write() {
+    let at = |offset| Fence::new(Generation::FIRST, offset);
+    let held = |fence, mark| Held { fence, deleted: false, mark };
+    let mut world = World::new();
+    let sink = std::sync::Arc::clone(&world.one);
+    world.one.fail(move |write| (write.fence.offset() == 1).then(|| sink.refused()));
+    // The store refuses the second, the key of the third is not known, and the guest fails on the last.
+    world.read(&[Put(1), Put(2), Broken, Put(POISON)]).await;
+    world.until("committed", |w| w.last_commit() == Some(4)).await;
+    assert_eq!(world.held(POISON).await, held(None, at(3)));
+    assert_eq!(world.held(2).await, held(None, at(1)));
+    assert_eq!(world.held(1).await, held(at(0), None));
+    assert_eq!(world.metrics.route("rows").keys_marked.get(), 3, "two in store one, the poisoned row's in store two");
+    // A later image of the row heals it.
+    world.one.mend();
+    world.read(&[Put(2), Delete(POISON)]).await;
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_eq!(world.held(2).await, held(at(4), None));
+    assert_eq!(world.held(POISON).await, Held { fence: at(5), deleted: true, mark: None });
+    assert_every_record_has_one_outcome(&world, [3, 0, 0, 0, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_marked_after_its_letter_and_before_the_commit() {
+    let mut world = World::new();
+    let (sink, mut left) = (std::sync::Arc::clone(&world.one), 3);
+    *locked(&world.one.mark_fault) = Some(Box::new(move |_| {
+        left -= 1;
+        (left >= 0).then(|| sink.away())
+    }));
+    world.letters.away.store(2, Ordering::SeqCst);
+    world.read(&[Put(POISON)]).await;
+    world.until("marked once", |w| !locked(&w.one.marks).is_empty()).await;
+    assert_eq!((world.letters.kept.count(), world.last_commit()), (1, None));
+    assert_eq!(world.finish().await, End::Stopped);
+    assert_eq!(*locked(&world.one.marks), [[0], [0], [0], [0]]);
+    assert_eq!(world.last_commit(), Some(1));
+    // A replay marks nothing twice.
+    assert_eq!(world.metrics.route("rows").keys_marked.get(), 1);
 }

@@ -223,7 +223,16 @@ impl Case {
         Ok(config)
     }
 
-    /// Where its worker logs.
+    /// Runs another command of `streamsync` with the case's configuration: whether it ended with success, and what it printed to stdout.
+    ///
+    /// # Errors
+    /// It does not start, or does not end in time.
+    pub async fn command(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        let config = self.write_config("command", free_port()?)?;
+        crate::worker::printed(&config, arguments).await
+    }
+
+    /// Where the workers of this case log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.dir.join("worker.log")

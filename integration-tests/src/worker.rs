@@ -140,11 +140,25 @@ impl Worker {
 /// # Errors
 /// It does not start, or does not end in time.
 pub async fn attempt(config: &Path, arguments: &[&str]) -> Result<(bool, String)> {
+    let (success, printed, complained) = output(config, arguments).await?;
+    Ok((success, format!("{printed}{complained}")))
+}
+
+/// The same, with what it printed to stdout alone.
+///
+/// # Errors
+/// It does not start, or does not end in time.
+pub async fn printed(config: &Path, arguments: &[&str]) -> Result<(bool, String)> {
+    let (success, printed, _) = output(config, arguments).await?;
+    Ok((success, printed))
+}
+
+async fn output(config: &Path, arguments: &[&str]) -> Result<(bool, String, String)> {
     let mut command = streamsync(&[])?;
     command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(crate::deadline::PATIENCE, command.output()).await.context("the command does not end")??;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Ok((output.status.success(), said))
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.success(), text(&output.stdout), text(&output.stderr)))
 }
 
 /// The program, with these variables and none of the tests' own: it takes those that begin with STREAMSYNC_ for settings.

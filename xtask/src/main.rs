@@ -7,6 +7,7 @@ mod connect;
 mod contract;
 mod demo;
 mod docker;
+mod fuzz;
 mod guests;
 mod images;
 mod languages;
@@ -75,6 +76,14 @@ enum Command {
         /// Which ones; all where none is named
         scenarios: Vec<String>,
     },
+    /// Feed what reads foreign bytes with arbitrary ones: each target from the corpus of the repository
+    Fuzz {
+        /// For each target
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// One target alone
+        target: Option<String>,
+    },
     /// Format, lints, dependencies, then all tests
     Ci,
     /// Small checks of the tree itself
@@ -96,6 +105,7 @@ fn main() -> ExitCode {
         Command::Simulate { seed: Some(seed), .. } => simulate::simulate(&simulate::What::Seed(seed)),
         Command::Simulate { histories, from, seed: None } => simulate::simulate(&simulate::What::Histories { from, count: histories }),
         Command::Chaos { scenarios } => chaos::chaos(&scenarios),
+        Command::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };

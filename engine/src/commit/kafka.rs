@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
 
 use super::{Commits, Error};
 use crate::source::TopicPartition;
 use crate::source::client::REQUEST_TIMEOUT;
+use crate::source::fault::{Meaning, meaning};
 use crate::source::group::Membership;
 
 /// How long a lane waits for one commit. The attempt itself may live a little longer, on a blocking thread.
@@ -71,15 +72,7 @@ fn commit_now(membership: &Membership, source: &TopicPartition, next_offset: i64
 /// partition that stays with this worker, whose lane nobody would start again. Where the partition does go, the group's callback says
 /// so before this member joins again, and with that the membership no longer owns it.
 fn is_lost(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::AssignmentLost
-                | RDKafkaErrorCode::BrokerDestroy
-                | RDKafkaErrorCode::Fatal
-                | RDKafkaErrorCode::FencedInstanceId
-        )
-    )
+    error.rdkafka_error_code().map(meaning) == Some(Meaning::Lost)
 }
 
 /// Held while an attempt lives.

@@ -7,7 +7,7 @@ const SIZE_UNITS: &[(&str, u64)] =
     &[("B", 1), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// `500ms`, `5s`, `5m`, `12h`, `7d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     quantity(text, DURATION_UNITS).map(Duration::from_millis)
 }
 

@@ -12,10 +12,12 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::OnceCell;
 
-use super::{DeadLetter, DeadLetters, Error};
+use super::letter::{CLOSES_HEADER, OUTCOME_HEADER};
+use super::{DeadLetter, DeadLetters, Error, LetterId};
 use crate::config::Settings;
 use crate::source::client::{self, REQUEST_TIMEOUT};
 use crate::source::cluster::Cluster;
+use crate::source::fault::{Meaning, meaning};
 use crate::source::{self, RecordBatch, SourceRecord};
 
 /// How long a letter may take to reach all replicas.
@@ -125,17 +127,23 @@ impl KafkaDeadLetters {
         self.producer.send(message, REQUEST_TIMEOUT).await.map(|_| ()).map_err(|(error, _)| error)
     }
 
+    /// Notes that a letter was redriven. Returns when all replicas have the note.
+    pub async fn close(&self, letter: LetterId, outcome: &str) -> Result<(), Error> {
+        self.prepare().await?;
+        let (letter, at) = (letter.to_string(), now_ms().to_string());
+        let headers = [(CLOSES_HEADER, letter.as_str()), (OUTCOME_HEADER, outcome), ("streamsync.at", at.as_str())];
+        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
+        let note: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(&self.settings.dead_letters.topic).headers(headers);
+        self.producer.send(note, REQUEST_TIMEOUT).await.map(|_| ()).map_err(|(error, _)| self.fault(&error))
+    }
+
     fn fault(&self, error: &KafkaError) -> Error {
-        let remedy = match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-                "permit WRITE on the topic, and IDEMPOTENT_WRITE on the cluster where the broker is older than 2.8"
-            }
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => "raise the topic's max.message.bytes: not even a reference fits",
-            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => "check the user and the password",
-            Some(RDKafkaErrorCode::PolicyViolation | RDKafkaErrorCode::InvalidRecord) => {
-                "the broker's policy refuses the letters: the topic must not be compacted, and must accept null keys"
-            }
-            _ => return self.away(error.to_string()),
+        let remedy = match error.rdkafka_error_code().map_or(Meaning::Away, meaning) {
+            Meaning::TooLarge => "raise the topic's max.message.bytes: not even a reference fits",
+            Meaning::Setup(remedy) => remedy,
+            // librdkafka's idempotent producer ends with its first fatal error.
+            Meaning::Lost => "restart the worker",
+            Meaning::Away | Meaning::OffsetLost => return self.away(error.to_string()),
         };
         self.setup(format!("{error}; {remedy}"))
     }
@@ -163,7 +171,6 @@ fn record_bytes(records: &RecordBatch, index: usize) -> usize {
 
 /// What is known of a letter, as headers.
 fn described(records: &RecordBatch, record: &SourceRecord, letter: &DeadLetter, omitted: Option<usize>) -> Vec<(&'static str, String)> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut headers = vec![
         ("streamsync.topic", records.source.topic.to_string()),
         ("streamsync.partition", records.source.partition.to_string()),
@@ -174,7 +181,7 @@ fn described(records: &RecordBatch, record: &SourceRecord, letter: &DeadLetter, 
         ("streamsync.message", shortened(&letter.message).to_owned()),
         ("streamsync.module", letter.module.clone()),
         ("streamsync.fence", letter.fence.to_string()),
-        ("streamsync.at", now.as_millis().to_string()),
+        ("streamsync.at", now_ms().to_string()),
     ];
     if let Some(timestamp) = record.timestamp_ms {
         headers.push(("streamsync.timestamp", timestamp.to_string()));
@@ -183,6 +190,10 @@ fn described(records: &RecordBatch, record: &SourceRecord, letter: &DeadLetter, 
         headers.push((OMITTED_HEADER, bytes.to_string()));
     }
     headers
+}
+
+fn now_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 fn shortened(message: &str) -> &str {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::source;
 use crate::source::client::{self, REQUEST_TIMEOUT};
 use crate::source::cluster::Cluster;
+use crate::source::fault::{Meaning, meaning};
 
 /// How long the whole control topic may take to read. It has a few records a topic.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -120,14 +121,11 @@ fn parse(topic: &str, offset: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> 
 }
 
 fn fault_of(topic: &str, error: &KafkaError) -> Error {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-            setup(topic, format!("{error}; permit READ, WRITE and DESCRIBE on the topic"))
-        }
-        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
-            setup(topic, format!("{error}; check the user and the password in [kafka.properties]"))
-        }
-        _ => away(topic, error.to_string()),
+    match error.rdkafka_error_code().map_or(Meaning::Away, meaning) {
+        Meaning::Setup(remedy) => setup(topic, format!("{error}; {remedy}")),
+        Meaning::TooLarge => setup(topic, format!("{error}; raise the topic's max.message.bytes")),
+        Meaning::Lost => setup(topic, format!("{error}; restart the worker")),
+        Meaning::Away | Meaning::OffsetLost => away(topic, error.to_string()),
     }
 }
 

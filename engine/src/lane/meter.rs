@@ -73,6 +73,10 @@ impl Meter {
         self.route.dead_letter(stage, code);
     }
 
+    pub(super) fn marked(&self) {
+        self.route.keys_marked.inc();
+    }
+
     pub(super) fn settled(
         &self,
         records: &RecordBatch,

@@ -111,6 +111,14 @@ impl Prepare {
         }
     }
 
+    /// The next batch does not follow the last one: its first record is nobody's successor.
+    pub(super) fn forget_last(&mut self) {
+        match self {
+            Self::Route(stages) => stages.decoder.forget_last(),
+            Self::PassOver(_) => {}
+        }
+    }
+
     pub(super) fn batch(&mut self, records: RecordBatch) -> Prepared {
         match self {
             Self::Route(stages) => stages.batch(records),

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod budget;
+mod marks;
 mod outcome;
 
 use std::sync::Arc;
@@ -41,12 +42,19 @@ struct Written {
     outcomes: Vec<(u32, WriteOutcome)>,
     /// Records that the sink will never take.
     faults: Vec<RecordFault>,
+    /// Marks for the keys of `faults`.
+    marks: Option<SinkWrites>,
 }
 
 impl Settler {
     /// Returns when every record has its outcome; the error is what halts the lane.
     pub(super) async fn settle(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<SettledBatch, String> {
-        let WritePlan { records, planned, changed_at, sinks, mut faults, truncate } = plan;
+        self.outcomes(plan, seen).await.map(|(batch, _)| batch)
+    }
+
+    /// The same, with the outcomes.
+    pub(super) async fn outcomes(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<(SettledBatch, Outcomes), String> {
+        let WritePlan { records, planned, changed_at, sinks, mut faults, mut marks, truncate } = plan;
         self.meter.taken(&records);
         self.halt_at_fault(&records, &faults)?;
         if truncate.is_some() && self.route.as_ref().is_some_and(|r| r.on_truncate == OnTruncate::Halt) {
@@ -59,16 +67,20 @@ impl Settler {
         for written in try_join_all(sinks.into_iter().map(|writes| self.write(writes))).await? {
             outcomes.written(&written.outcomes);
             faults.extend(written.faults);
+            marks.extend(written.marks);
         }
         if let Some(record) = truncate {
             self.clear(&records, record).await?;
             outcomes.applied(record);
         }
         self.give_up(&records, faults, &mut outcomes).await?;
+        for marks in marks {
+            self.mark(marks).await?;
+        }
         self.remember(seen).await?;
         let Some(next_offset) = records.next_offset() else { return Err("a batch without records was planned".to_owned()) };
         self.meter.settled(&records, &changed_at, &outcomes, next_offset, self.shared.machine.now_ms());
-        Ok(SettledBatch { next_offset, generation: self.generation })
+        Ok((SettledBatch { next_offset, generation: self.generation }, outcomes))
     }
 
     fn halt_at_fault(&self, records: &RecordBatch, faults: &[RecordFault]) -> Result<(), String> {
@@ -124,7 +136,8 @@ impl Settler {
 
     /// Sends a sink's writes until each has an answer that stays. Only what failed is sent again.
     async fn write(&self, mut writes: SinkWrites) -> Result<Written, String> {
-        let mut written = Written { outcomes: Vec::with_capacity(writes.writes.len()), faults: Vec::new() };
+        let mut written = Written { outcomes: Vec::with_capacity(writes.writes.len()), faults: Vec::new(), marks: None };
+        let mut refused = Vec::new();
         let (Some(sink), Some(metrics)) = (self.shared.sinks.get(writes.sink), self.shared.sink_metrics.get(writes.sink)) else {
             return Err(format!("the plan names sink {}, which is not configured", writes.sink));
         };
@@ -134,7 +147,8 @@ impl Settler {
             let start = std::time::Instant::now();
             let results = sink.write(&writes).await;
             metrics.write_seconds.observe(start.elapsed().as_secs_f64());
-            let again = self.sort(sink.as_ref(), metrics, &writes, results, &mut written)?;
+            let mut again = self.sort(sink.as_ref(), metrics, &writes, results, &mut written)?;
+            refused.append(&mut again.refused);
             let Some(away) = again.away else {
                 if metrics.up.get() != 1 {
                     metrics.up.set(1);
@@ -151,6 +165,10 @@ impl Settler {
             backoff.wait().await;
             self.await_poll().await;
         }
+        if !refused.is_empty() {
+            writes.writes = refused;
+            written.marks = Some(writes);
+        }
         Ok(written)
     }
 
@@ -162,7 +180,7 @@ impl Settler {
         results: Vec<Result<WriteOutcome, Error>>,
         written: &mut Written,
     ) -> Result<Again, String> {
-        let mut again = Again { writes: Vec::new(), away: None };
+        let mut again = Again { writes: Vec::new(), away: None, refused: Vec::new() };
         if results.len() != writes.writes.len() {
             return Err(format!("{} answered {} of {} writes: a defect in the engine", sink.name(), results.len(), writes.writes.len()));
         }
@@ -187,6 +205,7 @@ impl Settler {
                     }
                     Disposition::DeadLetter => {
                         metrics.refused.inc();
+                        again.refused.push(write.clone());
                         written.faults.push(RecordFault { record: write.record, fault: Fault::Sink(error) });
                     }
                     Disposition::Halt => {
@@ -281,8 +300,9 @@ impl Settler {
     }
 }
 
-/// What must be sent again, and why.
+/// What must be sent again, and why; and what the sink will never take.
 struct Again {
     writes: Vec<crate::plan::FencedWrite>,
     away: Option<String>,
+    refused: Vec<crate::plan::FencedWrite>,
 }

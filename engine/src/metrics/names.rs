@@ -34,6 +34,7 @@ metrics! {
     BATCH_RECORDS = "streamsync_batch_records", "histogram", ["route"], "Records of a batch.";
     WRITES = "streamsync_writes_total", "counter", ["sink", "result"], "Fenced writes by result: applied, duplicate, stale, conflict, refused, retried.";
     DEAD_LETTERS = "streamsync_dead_letters_total", "counter", ["route", "stage", "code"], "Dead letters by the stage that met the fault and its code; at most 50 codes a route, then other.";
+    KEYS_MARKED = "streamsync_keys_marked_total", "counter", ["route"], "Keys, of each sink, marked because a record of theirs was dead-lettered; a newer write clears the mark.";
     PASSED_OVER = "streamsync_passed_over_total", "counter", ["route", "kind"], "Records that are no row changes: heartbeat, transaction, schema_change, message, empty_record.";
     TRANSFORM_CALLS = "streamsync_transform_calls_total", "counter", ["route"], "Calls into the guest.";
     TRANSFORM_TRAPS = "streamsync_transform_traps_total", "counter", ["route", "kind"], "Calls that ended in a trap, by kind.";

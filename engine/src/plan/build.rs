@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::cell::Cell;
 use super::coalesce::KeyTable;
 use super::{Bytes, Error, Fault, FencedWrite, MAX_DOCUMENT_BYTES, Planned, RecordFault, Refused, SinkWrites, WritePlan, bson, json, key};
-use crate::change::{Cells, ChangeEvent, Snapshot};
+use crate::change::{Cells, ChangeEvent, Snapshot, TableSchema};
 use crate::config::{Place, RedisForm, RouteSettings, TargetSettings};
 use crate::fence::{Fence, Generation};
 use crate::route::RoutedBatch;
@@ -81,6 +81,7 @@ impl Planner {
             work.group(group);
         }
         work.settle_record();
+        let marks = work.marks(&groups);
         let (sinks, records, own_faults) = (work.sinks, work.records, work.faults);
         for (capacity, sink) in self.capacity.iter_mut().zip(&sinks) {
             *capacity = sink.bytes.len();
@@ -101,7 +102,7 @@ impl Planner {
                 *planned = Planned::Superseded;
             }
         }
-        WritePlan { planned, records: batch.records, changed_at, sinks, faults: one_a_record(all_faults), truncate }
+        WritePlan { planned, records: batch.records, changed_at, sinks, faults: one_a_record(all_faults), marks, truncate }
     }
 }
 
@@ -113,11 +114,11 @@ fn one_a_record(mut faults: Vec<RecordFault>) -> Vec<RecordFault> {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Record {
+pub(super) struct Record {
     /// Writes of the record that no later one displaced.
     live: u32,
     wrote: bool,
-    faulty: bool,
+    pub(super) faulty: bool,
 }
 
 impl Record {
@@ -145,13 +146,13 @@ struct Destinations {
     defaults: Vec<(usize, Destination)>,
 }
 
-struct Work<'a> {
+pub(super) struct Work<'a> {
     module: Arc<str>,
-    generation: Generation,
-    routed: &'a RoutedBatch,
-    sinks: Vec<SinkWrites>,
+    pub(super) generation: Generation,
+    pub(super) routed: &'a RoutedBatch,
+    pub(super) sinks: Vec<SinkWrites>,
     tables: &'a mut [KeyTable],
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     /// Writes of the current record, which take effect together or not at all.
     staged: Vec<(usize, FencedWrite)>,
     current: Option<u32>,
@@ -161,12 +162,12 @@ struct Work<'a> {
 
 /// The event that is being planned.
 #[derive(Clone, Copy)]
-struct Row<'a> {
-    event: &'a ChangeEvent,
-    opened: &'a OpenedSchema,
-    answer: &'a Cells,
-    rows: &'a Cells,
-    fence: Fence,
+pub(super) struct Row<'a> {
+    pub(super) event: &'a ChangeEvent,
+    pub(super) opened: &'a OpenedSchema,
+    pub(super) answer: &'a Cells,
+    pub(super) rows: &'a Cells,
+    pub(super) fence: Fence,
 }
 
 impl<'a> Work<'a> {
@@ -372,34 +373,47 @@ fn version(out: &mut Vec<u8>, fence: Fence, partition: i32, module: &str, conten
     bson::end(out, start);
 }
 
-fn write_key(out: &mut Vec<u8>, row: Row<'_>, output: &crate::transform::Output, first_cell: u32) -> Result<Bytes, Error> {
+pub(super) fn write_key(out: &mut Vec<u8>, row: Row<'_>, output: &crate::transform::Output, first_cell: u32) -> Result<Bytes, Error> {
+    if output.key.is_empty() {
+        return default_key(out, &output.target, &row.opened.schema, row.event, row.rows);
+    }
     let start = out.len();
     let columns = &row.opened.schema.primary_key;
-    let written = if output.key.is_empty() {
-        let image = row.event.key_image().unwrap_or(u32::MAX) as usize;
-        let parts = columns.iter().map(|column| (Cell::read(row.rows, image.saturating_add(*column as usize)), true));
-        let name = |column: &u32| row.opened.schema.columns.get(*column as usize).map_or("", |c| &*c.name);
-        write_parts(out, output, parts, columns.iter().map(name))
-    } else {
-        let first = first_cell as usize;
-        let parts = (first..first + output.key.len()).map(|at| {
-            let cell = Cell::resolve(row.answer, at, row.event, row.rows);
-            let is_reference = matches!(row.answer.tags.get(at), Some(&(TAG_AFTER | TAG_BEFORE)));
-            (cell, is_reference && cell.column.is_some_and(|c| columns.contains(&c)))
-        });
-        write_parts(out, output, parts, output.key.iter().map(|name| &**name))
-    };
+    let first = first_cell as usize;
+    let parts = (first..first + output.key.len()).map(|at| {
+        let cell = Cell::resolve(row.answer, at, row.event, row.rows);
+        let is_reference = matches!(row.answer.tags.get(at), Some(&(TAG_AFTER | TAG_BEFORE)));
+        (cell, is_reference && cell.column.is_some_and(|c| columns.contains(&c)))
+    });
+    let written = write_parts(out, &output.target, parts, output.key.iter().map(|name| &**name));
     written.map_err(|why| Error::Key { target: output.target.name.clone(), why })?;
+    Ok(Bytes { start, len: out.len() - start })
+}
+
+/// The key of the row's primary key.
+pub(super) fn default_key(
+    out: &mut Vec<u8>,
+    target: &TargetSettings,
+    schema: &TableSchema,
+    event: &ChangeEvent,
+    rows: &Cells,
+) -> Result<Bytes, Error> {
+    let start = out.len();
+    let image = event.key_image().unwrap_or(u32::MAX) as usize;
+    let parts = schema.primary_key.iter().map(|column| (Cell::read(rows, image.saturating_add(*column as usize)), true));
+    let name = |column: &u32| schema.columns.get(*column as usize).map_or("", |c| &*c.name);
+    let written = write_parts(out, target, parts, schema.primary_key.iter().map(name));
+    written.map_err(|why| Error::Key { target: target.name.clone(), why })?;
     Ok(Bytes { start, len: out.len() - start })
 }
 
 fn write_parts<'a, 'n>(
     out: &mut Vec<u8>,
-    output: &crate::transform::Output,
+    target: &TargetSettings,
     parts: impl ExactSizeIterator<Item = (Cell<'a>, bool)>,
     names: impl Iterator<Item = &'n str>,
 ) -> Result<(), super::Unstorable> {
-    match &output.target.place {
+    match &target.place {
         Place::Redis { prefix, .. } => key::redis(out, prefix, parts),
         Place::MongoDb { .. } => key::mongodb(out, parts, names),
     }

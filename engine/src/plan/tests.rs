@@ -450,6 +450,60 @@ fn composite_keys() {
     assert_eq!(Document::try_from(RawDocumentBuf::from_bytes(id[1..].to_vec()).unwrap()).unwrap(), expected);
 }
 
+/// Target, key and offset of each mark.
+fn marked(plan: &WritePlan) -> Vec<(String, String, i64)> {
+    let of_sink = |marks: &super::SinkWrites| {
+        let mark = |mark: &super::FencedWrite| {
+            assert_eq!(mark.document, None);
+            let target = &marks.targets[mark.target as usize].name;
+            (target.clone(), String::from_utf8_lossy(marks.slice(mark.key)).into_owned(), mark.fence.offset())
+        };
+        marks.writes.iter().map(mark).collect::<Vec<_>>()
+    };
+    plan.marks.iter().flat_map(of_sink).collect()
+}
+
+#[test]
+fn the_keys_of_what_is_given_up_are_known() {
+    let row = |key| [Value::Int(key), Value::Text("b"), Value::Null];
+    let mark = |target: &str, key: &str, offset: i64| (target.to_owned(), key.to_owned(), offset);
+    let targets = || vec![redis(RedisForm::String), mongodb()];
+    let outputs = || vec![output("redis", &[], &["f"]), output("mongodb", &["k"], &["f"])];
+    let mut maker = Maker::new(targets(), 1, outputs());
+    for key in [1, 2, 3, 2] {
+        let event = maker.event(Op::Update, row(key));
+        let field = if key == 2 { Value::Double(f64::NAN) } else { Value::Int(1) };
+        maker.put(event, 0, &[field]);
+        maker.put(event, 1, &[Value::Text("explicit"), Value::Int(1)]);
+    }
+    let plan = maker.plan();
+    assert_eq!(plan.planned, [Planned::Writes, Planned::Faulty, Planned::Writes, Planned::Faulty]);
+    // The default key and the explicit one, each with the last of its faulty records.
+    assert_eq!(marked(&plan), [mark("redis", "t:2", 103), mark("mongodb", "\u{2}\t\0\0\0explicit\0", 103)]);
+
+    // A guest that failed on the event has named no explicit key; one that could not open the schema has named no output.
+    let mut maker = Maker::new(targets(), 1, outputs());
+    let event = maker.event(Op::Delete, row(7));
+    let failed = |maker: Maker, opened: bool| {
+        let error = crate::transform::Error::TimedOut { timeout_ms: 1 };
+        let fault = RecordFault { record: event, fault: Fault::Transform(error) };
+        let group = GuestGroup { opened: maker.opened, events: vec![event], writes: vec![], cells: Cells::default() };
+        let routed = RoutedBatch { route: maker.route, batch: maker.batch, faults: vec![] };
+        let groups = if opened { vec![group] } else { vec![] };
+        marked(&build(GuestBatch { routed, groups, faults: vec![fault] }, Generation::FIRST, MODULE))
+    };
+    assert_eq!(failed(maker, true), [mark("redis", "t:7", 100)]);
+    let plain = |target: Arc<TargetSettings>| Arc::new(TargetSettings { explicit_keys: false, ..(*target).clone() });
+    let mut maker = Maker::new(vec![plain(redis(RedisForm::String)), mongodb()], 1, outputs());
+    maker.event(Op::Delete, row(7));
+    assert_eq!(failed(maker, false), [mark("redis", "t:7", 100)]);
+
+    // A key without a value is the key of nothing.
+    let mut maker = Maker::new(targets(), 1, outputs());
+    maker.event(Op::Delete, [Value::Null, Value::Null, Value::Null]);
+    assert_eq!(failed(maker, true), []);
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Part {
     Int(i64),

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use rustc_hash::FxHashMap;
 
-use super::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
+use super::{Error, Held, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::config::TargetSettings;
 use crate::fence::{Fence, Generation};
 use crate::plan::{FencedWrite, SinkWrites};
@@ -33,12 +33,14 @@ struct State {
     identities: FxHashMap<String, TopicIdentity>,
 }
 
-/// What a key holds: a document, or a tombstone.
+/// What a key holds: a document, a tombstone, or a mark alone.
 struct Entry {
     /// `None` for a document that was put in without a version.
     version: Option<Version>,
     document: Option<Vec<u8>>,
     expires_at: Option<Instant>,
+    /// Fence of a dead-lettered record that is newer than `version`.
+    mark: Option<Fence>,
 }
 
 #[derive(Clone, Copy)]
@@ -93,7 +95,7 @@ impl MemorySink {
 
     /// Puts in a document with no version, as another program would leave it in a real store.
     pub fn plant(&self, place: &str, key: &[u8], document: Vec<u8>) {
-        let entry = Entry { version: None, document: Some(document), expires_at: None };
+        let entry = Entry { version: None, document: Some(document), expires_at: None, mark: None };
         self.state().targets.entry(place.to_owned()).or_default().insert(key.to_vec(), entry);
     }
 
@@ -103,13 +105,8 @@ impl MemorySink {
     }
 
     fn write_one(&self, state: &mut State, writes: &SinkWrites, write: &FencedWrite) -> Result<WriteOutcome, Error> {
-        let Some(target) = writes.targets.get(write.target as usize) else {
-            return Err(Error::Setup { sink: self.name.clone(), message: format!("the batch has no target {}", write.target) });
-        };
-        if !state.targets.contains_key(target.place.name()) {
-            state.targets.insert(target.place.name().to_owned(), FxHashMap::default());
-        }
-        let entries = state.targets.entry(target.place.name().to_owned()).or_default();
+        let place = self.place(writes, write)?;
+        let entries = state.targets.entry(place.to_owned()).or_default();
         let key = writes.slice(write.key);
         let document = write.document.map(|document| writes.slice(document).to_vec());
         let version = Version { fence: write.fence, partition: writes.partition, content: write.content };
@@ -118,13 +115,49 @@ impl MemorySink {
             Decision::Apply => {}
             Decision::Leave(outcome) => return Ok(outcome),
             Decision::OtherPartition(stored) => {
-                let (sink, place) = (self.name.clone(), target.place.name().to_owned());
+                let (sink, place) = (self.name.clone(), place.to_owned());
                 return Err(Error::OtherPartition { sink, place, stored, incoming: writes.partition });
             }
         }
         let expires_at = (write.ttl_seconds > 0).then(|| Instant::now() + Duration::from_secs(write.ttl_seconds.into()));
-        entries.insert(key.to_vec(), Entry { version: Some(version), document, expires_at });
+        let mark = entries.get(key).and_then(|entry| entry.mark).filter(|mark| *mark > write.fence);
+        entries.insert(key.to_vec(), Entry { version: Some(version), document, expires_at, mark });
         Ok(WriteOutcome::Applied)
+    }
+
+    fn mark_one(&self, state: &mut State, marks: &SinkWrites, mark: &FencedWrite) -> Result<WriteOutcome, Error> {
+        let place = self.place(marks, mark)?;
+        let entries = state.targets.entry(place.to_owned()).or_default();
+        let entry =
+            entries.entry(marks.slice(mark.key).to_vec()).or_insert(Entry { version: None, document: None, expires_at: None, mark: None });
+        if let Some(stored) = entry.version {
+            if stored.fence.generation() == mark.fence.generation() && stored.partition != marks.partition {
+                let (sink, place) = (self.name.clone(), place.to_owned());
+                return Err(Error::OtherPartition { sink, place, stored: stored.partition, incoming: marks.partition });
+            }
+            if stored.fence >= mark.fence {
+                return Ok(WriteOutcome::Stale);
+            }
+        }
+        if entry.mark >= Some(mark.fence) {
+            return Ok(WriteOutcome::Duplicate);
+        }
+        entry.mark = Some(mark.fence);
+        Ok(WriteOutcome::Applied)
+    }
+
+    fn held_one(&self, state: &State, keys: &SinkWrites, key: &FencedWrite) -> Result<Held, Error> {
+        let entry = state.targets.get(self.place(keys, key)?).and_then(|entries| entries.get(keys.slice(key.key)));
+        Ok(entry.map_or_else(Held::default, |entry| Held {
+            fence: entry.version.map(|version| version.fence),
+            deleted: entry.version.is_some() && entry.document.is_none(),
+            mark: entry.mark,
+        }))
+    }
+
+    fn place<'a>(&self, writes: &'a SinkWrites, write: &FencedWrite) -> Result<&'a str, Error> {
+        let missing = || Error::Setup { sink: self.name.clone(), message: format!("the batch has no target {}", write.target) };
+        writes.targets.get(write.target as usize).map(|target| target.place.name()).ok_or_else(missing)
     }
 }
 
@@ -161,6 +194,17 @@ impl Sink for MemorySink {
         let mut state = self.state();
         let results = writes.writes.iter().map(|write| self.write_one(&mut state, writes, write)).collect();
         ready(results).boxed()
+    }
+
+    fn mark<'a>(&'a self, marks: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
+        let mut state = self.state();
+        let results = marks.writes.iter().map(|mark| self.mark_one(&mut state, marks, mark)).collect();
+        ready(results).boxed()
+    }
+
+    fn held<'a>(&'a self, keys: &'a SinkWrites) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
+        let state = self.state();
+        ready(keys.writes.iter().map(|key| self.held_one(&state, keys, key)).collect()).boxed()
     }
 
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>> {
@@ -208,8 +252,10 @@ impl Sink for MemorySink {
     fn clear<'a>(&'a self, target: &'a TargetSettings, fence: Fence, partition: i32) -> BoxFuture<'a, Result<(), Error>> {
         let mut state = self.state();
         let entries = state.targets.get_mut(target.place.name()).into_iter().flat_map(FxHashMap::values_mut);
-        for entry in entries.filter(|entry| entry.document.is_some() && entry.version.is_none_or(|stored| stored.fence < fence)) {
-            *entry = Entry { version: Some(Version { fence, partition, content: 0 }), document: None, expires_at: None };
+        let held = |entry: &&mut Entry| entry.document.is_some() || entry.mark.is_some();
+        for entry in entries.filter(held).filter(|entry| entry.version.is_none_or(|stored| stored.fence < fence)) {
+            let mark = entry.mark.filter(|mark| *mark > fence);
+            *entry = Entry { version: Some(Version { fence, partition, content: 0 }), document: None, expires_at: None, mark };
         }
         ready(Ok(())).boxed()
     }
@@ -219,9 +265,11 @@ impl Sink for MemorySink {
         let mut state = self.state();
         let entries = state.targets.get_mut(target.place.name()).into_iter().flat_map(FxHashMap::values_mut);
         let mut swept = 0;
-        for entry in entries.filter(|entry| entry.document.is_some() && entry.version.is_none_or(|stored| stored.fence < fence)) {
+        // A row of the generation that was dead-lettered is still a row: its document is old, not gone.
+        let ghost = |entry: &&mut Entry| entry.document.is_some() && entry.mark.is_none_or(|mark| mark <= fence);
+        for entry in entries.filter(ghost).filter(|entry| entry.version.is_none_or(|stored| stored.fence < fence)) {
             let partition = entry.version.map_or(0, |stored| stored.partition);
-            *entry = Entry { version: Some(Version { fence, partition, content: 0 }), document: None, expires_at: None };
+            *entry = Entry { version: Some(Version { fence, partition, content: 0 }), document: None, expires_at: None, mark: None };
             swept += 1;
         }
         ready(Ok(swept)).boxed()

@@ -8,6 +8,7 @@ mod bson_bytes;
 mod command;
 mod fault;
 mod key;
+mod marks;
 mod server;
 mod setup;
 mod state;
@@ -35,11 +36,13 @@ use crate::fence::{Fence, Generation};
 use crate::machine::Machine;
 use crate::plan::SinkWrites;
 use crate::sink::lineage::Lineage;
-use crate::sink::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
+use crate::sink::{Error, Held, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::source::TopicPartition;
 
 /// Tombstones of all collections of the sink's database.
 const TOMBSTONES: &str = "_sync_tombstones";
+/// Marks of all collections of the sink's database.
+const MARKS: &str = "_sync_marks";
 /// Watermarks of all consumer groups and partitions.
 const WATERMARKS: &str = "_sync_watermarks";
 /// Identities of all topics.
@@ -167,6 +170,17 @@ impl MongoDbSink {
     }
 }
 
+/// What an element of `writeErrors` means, `None` for one that says nothing yet; the fuzzer asks for it.
+pub fn fault_of_write(error: &[u8]) -> Option<Error> {
+    let value = Value { kind: bson_bytes::kind::DOCUMENT, bytes: error };
+    Fault::of_write_error("update database.collection", value).map(|fault| fault.into_error("mongodb", "collection"))
+}
+
+/// What a code means that failed a whole command; the fuzzer asks for it.
+pub fn fault_of_command(code: i32, code_name: &str) -> Error {
+    Fault::of_code("update database.collection", code, code_name).into_error("mongodb", "collection")
+}
+
 /// The collection of a target.
 fn collection(target: &TargetSettings) -> Result<&str, Fault> {
     match &target.place {
@@ -194,6 +208,14 @@ impl Sink for MongoDbSink {
 
     fn write<'a>(&'a self, writes: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
         Box::pin(self.write_all(writes))
+    }
+
+    fn mark<'a>(&'a self, marks: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
+        Box::pin(self.mark_all(marks))
+    }
+
+    fn held<'a>(&'a self, keys: &'a SinkWrites) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
+        Box::pin(self.read_held(keys))
     }
 
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>> {
@@ -239,7 +261,10 @@ impl Sink for MongoDbSink {
     }
 
     fn sweep(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { self.sweep_tombstones().await.map_err(|fault| self.error(TOMBSTONES, fault)) })
+        Box::pin(async {
+            self.sweep_tombstones().await.map_err(|fault| self.error(TOMBSTONES, fault))?;
+            self.sweep_marks().await.map_err(|fault| self.error(MARKS, fault))
+        })
     }
 
     fn sweep_interval(&self) -> Option<Duration> {

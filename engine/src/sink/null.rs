@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
 use super::memory::MemorySink;
-use super::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
+use super::{Error, Held, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use crate::config::TargetSettings;
 use crate::fence::{Fence, Generation};
 use crate::plan::SinkWrites;
@@ -36,6 +36,15 @@ impl Sink for NullSink {
     /// Every write counts as applied.
     fn write<'a>(&'a self, writes: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
         ready(writes.writes.iter().map(|_| Ok(WriteOutcome::Applied)).collect()).boxed()
+    }
+
+    /// There is nothing to mark.
+    fn mark<'a>(&'a self, marks: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
+        ready(marks.writes.iter().map(|_| Ok(WriteOutcome::Applied)).collect()).boxed()
+    }
+
+    fn held<'a>(&'a self, keys: &'a SinkWrites) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
+        ready(Ok(vec![Held::default(); keys.writes.len()])).boxed()
     }
 
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>> {

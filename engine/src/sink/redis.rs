@@ -20,15 +20,15 @@ use futures_util::stream::{self, StreamExt};
 use futures_util::{FutureExt, future::BoxFuture, future::ready};
 use redis::{Cmd, Pipeline, ServerErrorKind, Value};
 
-use self::script::{By, Scratch, Scripts};
+use self::script::{Act, By, Scratch, Scripts};
 pub use self::servers::Dial;
 use self::servers::{Link, Servers};
 pub use self::version::StoredVersion;
 use super::lineage::Lineage;
-use super::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
-use crate::config::{Place, RedisSettings, SinkSettings, TargetSettings};
+use super::{Error, Held, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
+use crate::config::{RedisSettings, SinkSettings, TargetSettings};
 use crate::fence::{Fence, Generation};
-use crate::plan::SinkWrites;
+use crate::plan::{FencedWrite, SinkWrites};
 use crate::source::TopicPartition;
 
 /// Pipelines of one batch that are under way to one shard: the next is written while the server works on the last.
@@ -83,7 +83,7 @@ impl RedisSink {
         })
     }
 
-    async fn write_all(&self, writes: &SinkWrites) -> Vec<Result<WriteOutcome, Error>> {
+    async fn write_all(&self, act: Act, writes: &SinkWrites) -> Vec<Result<WriteOutcome, Error>> {
         let topology = match self.servers.topology().await {
             Ok(topology) => topology,
             Err(error) => return writes.writes.iter().map(|_| Err(copy(&error))).collect(),
@@ -98,7 +98,7 @@ impl RedisSink {
         }
         let mut chunks = Vec::new();
         for (of_shard, link) in by_shard.iter().zip(&topology.shards) {
-            chunks.extend(of_shard.chunks(self.max_pipeline).map(|chunk| self.send_chunk(writes, link, chunk)));
+            chunks.extend(of_shard.chunks(self.max_pipeline).map(|chunk| self.send_chunk(act, writes, link, chunk)));
         }
         let mut sent = stream::iter(chunks).buffer_unordered(PIPELINES_AHEAD * topology.shards.len());
         while let Some(of_chunk) = sent.next().await {
@@ -113,8 +113,8 @@ impl RedisSink {
     }
 
     /// Sends one pipeline, and once more what was redirected or not known to the server.
-    async fn send_chunk(&self, writes: &SinkWrites, link: &Arc<Link>, chunk: &[usize]) -> Results {
-        let (mut results, again) = self.send(writes, link, By::Digest, chunk, false).await;
+    async fn send_chunk(&self, act: Act, writes: &SinkWrites, link: &Arc<Link>, chunk: &[usize]) -> Results {
+        let (mut results, again) = self.send((act, By::Digest), writes, link, chunk, false).await;
         if again.is_empty() {
             return results;
         }
@@ -123,7 +123,7 @@ impl RedisSink {
             let together = rest.iter().take_while(|again| again.link.address == first.link.address && again.asking == first.asking).count();
             let (now, later) = rest.split_at(together);
             let indexes: Vec<_> = now.iter().map(|again| again.index).collect();
-            let (resent, still) = self.send(writes, &first.link, By::Text, &indexes, first.asking).await;
+            let (resent, still) = self.send((act, By::Text), writes, &first.link, &indexes, first.asking).await;
             let away = |index| (index, Some(Err(self.servers.at(&first.link.address).away("slots of the cluster are moving"))));
             results.extend(resent);
             results.extend(still.iter().map(|again| away(again.index)));
@@ -132,14 +132,24 @@ impl RedisSink {
         results
     }
 
-    async fn send(&self, writes: &SinkWrites, link: &Arc<Link>, by: By, indexes: &[usize], asking: bool) -> (Results, Vec<Again>) {
+    async fn send(
+        &self,
+        (act, by): (Act, By),
+        writes: &SinkWrites,
+        link: &Arc<Link>,
+        indexes: &[usize],
+        asking: bool,
+    ) -> (Results, Vec<Again>) {
         let (mut results, mut again) = (Results::with_capacity(indexes.len()), Vec::new());
         let mut sent = Vec::with_capacity(indexes.len());
         let mut pipeline = Pipeline::with_capacity(if asking { 2 * indexes.len() } else { indexes.len() });
         let mut scratch = Scratch::default();
         for &index in indexes {
-            let write = writes.writes.get(index);
-            match write.and_then(|write| self.scripts.command(by, writes, write, self.tombstone_seconds, &mut scratch)) {
+            let command = writes.writes.get(index).and_then(|write| match act {
+                Act::Write => self.scripts.command(by, writes, write, self.tombstone_seconds, &mut scratch),
+                Act::Mark => Some(self.scripts.mark(by, writes, write, &mut scratch)),
+            });
+            match command {
                 Some(command) => {
                     if asking {
                         pipeline.cmd("ASKING");
@@ -196,7 +206,7 @@ impl RedisSink {
 
     fn outcome(&self, writes: &SinkWrites, link: &Link, index: usize, reply: &Value) -> Result<WriteOutcome, Error> {
         let write = writes.writes.get(index);
-        let place = || write.and_then(|write| writes.targets.get(write.target as usize)).map_or_else(String::new, |target| place(target));
+        let place = || write.map_or_else(String::new, |write| place_of(writes, write));
         let at = self.servers.at(&link.address);
         if let Value::ServerError(error) = reply {
             return Err(at.write(&place(), error));
@@ -217,20 +227,19 @@ impl RedisSink {
     }
 
     fn malformed(&self, writes: &SinkWrites, index: usize) -> Error {
-        let target = writes.writes.get(index).and_then(|write| writes.targets.get(write.target as usize));
         Error::Refused {
             sink: self.name.clone(),
-            place: target.map_or_else(String::new, |target| place(target)),
+            place: writes.writes.get(index).map_or_else(String::new, |write| place_of(writes, write)),
             code: "malformed",
             message: "the write is not in this sink's form".to_owned(),
         }
     }
 
     /// Sends a command to the shard of a key, and follows one redirection by asking for the shards anew.
-    async fn at_key(&self, key: &str, command: Cmd) -> Result<Value, Error> {
+    async fn at_key(&self, key: &(impl AsRef<[u8]> + ?Sized + Sync), command: Cmd) -> Result<Value, Error> {
         for last in [false, true] {
             let topology = self.servers.topology().await?;
-            let Some(link) = topology.shard_of(key.as_bytes()).and_then(|shard| topology.shards.get(shard)) else {
+            let Some(link) = topology.shard_of(key.as_ref()).and_then(|shard| topology.shards.get(shard)) else {
                 self.servers.forget_topology();
                 return Err(self.servers.at("cluster").away("no server holds the key's slot"));
             };
@@ -246,6 +255,30 @@ impl RedisSink {
         }
         Err(self.servers.at("cluster").away("slots of the cluster are moving"))
     }
+
+    async fn read_held(&self, keys: &SinkWrites) -> Result<Vec<Held>, Error> {
+        let mut found = Vec::with_capacity(keys.writes.len());
+        let mut companion = Vec::new();
+        for key in &keys.writes {
+            version::write_key(&mut companion, keys.slice(key.key));
+            let mut command = Cmd::new();
+            command.arg("GET").arg(&companion);
+            let Value::BulkString(text) = self.at_key(&companion, command).await? else {
+                found.push(Held::default());
+                continue;
+            };
+            found.push(version::held(&text).ok_or_else(|| Error::Setup {
+                sink: self.name.clone(),
+                message: format!("a companion key of {} holds something that is no version", place_of(keys, key)),
+            })?);
+        }
+        Ok(found)
+    }
+}
+
+/// What an error means that a server answered to a write; the fuzzer asks for it.
+pub fn fault_of_write(code: &str, detail: &str) -> Error {
+    fault::At { sink: "redis", server: "server" }.server_error("place", code, detail)
 }
 
 /// As `decide.lua` numbers them.
@@ -259,11 +292,8 @@ fn outcome_of(code: i64) -> Option<WriteOutcome> {
     }
 }
 
-fn place(target: &TargetSettings) -> String {
-    match &target.place {
-        Place::Redis { prefix, .. } => prefix.clone(),
-        Place::MongoDb { collection } => collection.clone(),
-    }
+fn place_of(writes: &SinkWrites, write: &FencedWrite) -> String {
+    writes.targets.get(write.target as usize).map_or_else(String::new, |target| target.place.name().to_owned())
 }
 
 /// One fault of a connection is the fault of each write that was under way on it.
@@ -291,7 +321,15 @@ impl Sink for RedisSink {
     }
 
     fn write<'a>(&'a self, writes: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
-        self.write_all(writes).boxed()
+        self.write_all(Act::Write, writes).boxed()
+    }
+
+    fn mark<'a>(&'a self, marks: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, Error>>> {
+        self.write_all(Act::Mark, marks).boxed()
+    }
+
+    fn held<'a>(&'a self, keys: &'a SinkWrites) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
+        self.read_held(keys).boxed()
     }
 
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>> {

@@ -44,6 +44,7 @@ pub(crate) fn consumer(settings: &Settings) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("isolation.level", "read_committed")
+        .set("check.crcs", "true")
         .set("max.poll.interval.ms", millis(kafka.max_poll_interval))
         .set("queued.max.messages.kbytes", queued_kbytes.to_string())
         .set("statistics.interval.ms", millis(STATISTICS_INTERVAL));
@@ -58,7 +59,8 @@ pub(crate) fn scanner(settings: &Settings) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
-        .set("isolation.level", "read_committed");
+        .set("isolation.level", "read_committed")
+        .set("check.crcs", "true");
     config
 }
 

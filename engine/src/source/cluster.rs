@@ -11,6 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::client::{self, REQUEST_TIMEOUT};
+use super::fault::{Meaning, meaning};
 use super::{Error, native};
 use crate::config::Settings;
 
@@ -160,23 +161,14 @@ impl Cluster {
                     tracing::info!(topic, "created the topic");
                     Ok(())
                 }
-                Some(Err((_, code))) if is_transient(code) => Err(Error::Away { message: format!("creation of topic {topic}: {code}") }),
+                Some(Err((_, code))) if meaning(code) == Meaning::Away => {
+                    Err(Error::Away { message: format!("creation of topic {topic}: {code}") })
+                }
                 Some(Err((_, code))) => Err(refused(code.to_string())),
                 None => Err(refused("the broker's answer names no topic".to_owned())),
             },
         }
     }
-}
-
-fn is_transient(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::OperationTimedOut
-            | RDKafkaErrorCode::RequestTimedOut
-            | RDKafkaErrorCode::NotController
-            | RDKafkaErrorCode::BrokerTransportFailure
-            | RDKafkaErrorCode::AllBrokersDown
-    )
 }
 
 fn by_hand(topic: &str, config: &[(&str, &str)]) -> String {

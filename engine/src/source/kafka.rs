@@ -14,6 +14,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::statistics::Statistics;
 use tokio::sync::mpsc;
 
+use super::fault::{Meaning, meaning};
 use super::group::{GroupConsumer, GroupContext, Membership};
 use super::{Error, PartitionReader, Source, TopicPartition, client};
 use crate::commit::{Commits, KafkaCommits};
@@ -277,24 +278,15 @@ fn subscribe(consumer: &GroupConsumer, topics: &[String]) -> Result<(), KafkaErr
 }
 
 fn classify(error: &KafkaError, code: Option<RDKafkaErrorCode>, fatal: bool) -> Error {
-    let remedy = match code {
-        Some(
-            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::UnsupportedSASLMechanism,
-        ) => "check the user, the password and sasl.mechanism in [kafka.properties]",
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "permit READ and DESCRIBE on the topics of all routes",
-        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "permit READ on the consumer group",
-        Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => "permit the worker's user on the cluster",
-        Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
-            "other members of the group use another assignment strategy: stop them, or give this worker a group of its own"
-        }
-        Some(RDKafkaErrorCode::InvalidGroupId) => "choose another group",
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-            return Error::Away {
-                message: format!("{error}: a topic of a route does not exist yet; it appears with the first change of its table"),
-            };
-        }
-        _ if fatal => "restart the worker",
-        _ => return Error::Away { message: error.to_string() },
+    if let Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) = code {
+        return Error::Away {
+            message: format!("{error}: a topic of a route does not exist yet; it appears with the first change of its table"),
+        };
+    }
+    let remedy = match code.map_or(Meaning::Away, meaning) {
+        Meaning::Setup(remedy) => remedy,
+        Meaning::Away | Meaning::OffsetLost | Meaning::Lost | Meaning::TooLarge if fatal => "restart the worker",
+        Meaning::Away | Meaning::OffsetLost | Meaning::Lost | Meaning::TooLarge => return Error::Away { message: error.to_string() },
     };
     Error::Setup { message: format!("{error}; {remedy}") }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rdkafka::Message;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::fault::{Meaning, meaning};
 use super::group::GroupContext;
 use super::{BatchLimits, Error, PartitionReader, RecordBatch, TopicPartition, native};
 
@@ -218,21 +219,20 @@ impl Fetched for BorrowedMessage<'_> {
 }
 
 /// What an error on a partition's queue means. `None`: nothing.
-fn fault_of(source: &TopicPartition, error: &KafkaError) -> Option<Error> {
+pub(super) fn fault_of(source: &TopicPartition, error: &KafkaError) -> Option<Error> {
     if let KafkaError::PartitionEOF(_) = error {
         return None;
     }
-    let code = error.rdkafka_error_code();
-    Some(match code {
-        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::NoOffset) => Error::OffsetLost {
+    Some(match error.rdkafka_error_code().map_or(Meaning::Away, meaning) {
+        Meaning::OffsetLost => Error::OffsetLost {
             source_partition: source.clone(),
             message: "the next offset is no longer in the log (retention, or records deleted by hand, went past it); nothing was skipped. \
                       Restart the worker for the offsets that are missing and what can be done"
                 .to_owned(),
         },
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-            Error::Setup { message: format!("{source}: {error}; permit READ on the topic") }
-        }
-        _ => Error::Away { message: format!("{source}: {error}") },
+        Meaning::TooLarge => Error::Setup { message: format!("{source}: {error}; raise receive.message.max.bytes in [kafka.properties]") },
+        Meaning::Setup(remedy) => Error::Setup { message: format!("{source}: {error}; {remedy}") },
+        // A partition that is another's by now is taken away by the rebalance.
+        Meaning::Away | Meaning::Lost => Error::Away { message: format!("{source}: {error}") },
     })
 }

@@ -154,10 +154,8 @@ impl Guest {
         }
         if let [guilty] = seen.as_slice() {
             run.fault(batch, *guilty, error);
-            events.retain(|event| event != guilty);
-            if !events.is_empty() {
-                run.groups.push(GuestGroup { opened: Arc::clone(opened), events, writes: Vec::new(), cells: Cells::default() });
-            }
+            // The guilty event stays in its group, which tells which keys it has.
+            run.groups.push(GuestGroup { opened: Arc::clone(opened), events, writes: Vec::new(), cells: Cells::default() });
             return;
         }
         let middle = seen.get(seen.len() / 2).copied().unwrap_or_default();

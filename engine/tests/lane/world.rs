@@ -17,7 +17,7 @@ use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::plan::{FencedWrite, SinkWrites};
 use streamsync::sink::memory::MemorySink;
-use streamsync::sink::{self, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
+use streamsync::sink::{self, Held, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use streamsync::source::{self, BatchLimits, PartitionReader, RecordBatch, TopicPartition};
 use streamsync::transform::{Guest, Module, TransformHost};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -116,6 +116,10 @@ pub struct FaultySink {
     pub answers_lost: AtomicU64,
     /// Which server it is.
     pub lineage: AtomicU64,
+    /// Offsets of each batch of marks.
+    pub marks: Mutex<Vec<Vec<i64>>>,
+    /// What a mark meets; the store has it even so, as after an answer that was lost.
+    pub mark_fault: Mutex<Option<Fault>>,
 }
 
 impl FaultySink {
@@ -128,6 +132,8 @@ impl FaultySink {
             watermarks_away: AtomicBool::new(false),
             answers_lost: AtomicU64::new(0),
             lineage: AtomicU64::new(0),
+            marks: Mutex::default(),
+            mark_fault: Mutex::default(),
         })
     }
 
@@ -186,6 +192,22 @@ impl Sink for FaultySink {
             faults.into_iter().map(|fault| fault.map_or_else(|| written.next().expect("one for each"), Err)).collect()
         }
         .boxed()
+    }
+
+    fn mark<'a>(&'a self, marks: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, sink::Error>>> {
+        locked(&self.marks).push(marks.writes.iter().map(|mark| mark.fence.offset()).collect());
+        let mut fault = locked(&self.mark_fault);
+        let faults: Vec<_> = marks.writes.iter().map(|mark| fault.as_mut().and_then(|fault| fault(mark))).collect();
+        drop(fault);
+        async move {
+            let marked = self.store.mark(marks).await;
+            faults.into_iter().zip(marked).map(|(fault, marked)| fault.map_or(marked, Err)).collect()
+        }
+        .boxed()
+    }
+
+    fn held<'a>(&'a self, keys: &'a SinkWrites) -> BoxFuture<'a, Result<Vec<Held>, sink::Error>> {
+        self.store.held(keys)
     }
 
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, sink::Error>> {
@@ -468,6 +490,17 @@ impl World {
     pub fn counts(&self) -> (u64, [u64; 5]) {
         let route = self.metrics.route("rows");
         (route.consumed.get(), [&route.applied, &route.superseded, &route.stale, &route.filtered, &route.dead_lettered].map(|c| c.get()))
+    }
+
+    /// What store one holds of the row with an id.
+    pub async fn held(&self, id: i64) -> Held {
+        let target = Arc::clone(&prepared("halt").0.routes[0].targets.iter().find(|target| target.name == "t").expect("the target"));
+        let key = format!("t:{id}").into_bytes();
+        let bytes = streamsync::plan::Bytes { start: 0, len: key.len() };
+        let fence = Fence::new(Generation::FIRST, 0).expect("a fence");
+        let write = FencedWrite { target: 0, record: 0, fence, key: bytes, document: None, ttl_seconds: 0, content: 0 };
+        let keys = SinkWrites { targets: vec![target], writes: vec![write], bytes: key, ..SinkWrites::default() };
+        self.one.store.held(&keys).await.expect("in memory")[0]
     }
 
     /// Ids of the documents in store one.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use streamsync::config::TargetSettings;
 use streamsync::fence::{Fence, Generation};
 use streamsync::plan::{Bytes, FencedWrite, SinkWrites};
-use streamsync::sink::{Error, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
+use streamsync::sink::{Error, Held, MarkOutcome, Replaces, Sink, TopicIdentity, Watermark, WriteOutcome};
 use streamsync::source::TopicPartition;
 
 /// The suite's document, in every store: a row of two columns beside its key.
@@ -129,6 +129,26 @@ impl<'a> Bench<'a> {
         assert_eq!(results, outcomes, "{writes:?}");
     }
 
+    /// Marks keys from partition 0, and checks what became of each.
+    async fn mark(&self, marks: &[(&str, Fence)], outcomes: &[WriteOutcome]) {
+        let results = self.send_marks(0, marks).await.into_iter().map(|result| result.expect("a mark that the store takes"));
+        assert_eq!(results.collect::<Vec<_>>(), outcomes, "{marks:?}");
+    }
+
+    async fn send_marks(&self, partition: i32, marks: &[(&str, Fence)]) -> Vec<Result<WriteOutcome, Error>> {
+        let marks: Vec<_> = marks.iter().map(|(key, fence)| delete(key, *fence)).collect();
+        let results = self.store.sink().mark(&encode(self.store, &self.target, partition, &marks)).await;
+        assert_eq!(results.len(), marks.len(), "one result for each mark");
+        results
+    }
+
+    /// Checks what the sink itself says of a key.
+    async fn held(&self, key: &str, version: Option<Fence>, deleted: bool, mark: Option<Fence>) {
+        let keys = encode(self.store, &self.target, 0, &[delete("other", fence(1, 1)), delete(key, fence(1, 1))]);
+        let held = self.store.sink().held(&keys).await.expect("an answer");
+        assert_eq!(held[1..], [Held { fence: version, deleted, mark }], "{key}");
+    }
+
     /// Checks what the key holds now: the text of its document, and its version.
     async fn holds(&self, key: &str, text: Option<&str>, version: Option<(Fence, bool)>) {
         let document = self.store.read(&self.target, key).await;
@@ -150,6 +170,8 @@ pub async fn all(store: &dyn Store) {
     keys_and_sizes(store).await;
     clearing(store).await;
     sweeping(store).await;
+    marks(store).await;
+    cleared_marks(store).await;
     watermarks(store).await;
     identities(store).await;
     store.sink().sweep().await.expect("a round of the sweep");
@@ -352,6 +374,77 @@ async fn sweeping(store: &dyn Store) {
         .into_iter()
         .for_each(|result| assert_eq!(result.expect("taken"), WriteOutcome::Applied));
     bench.expect(&[put("key-300", fence(1, 99), "late")], &[WriteOutcome::Stale]).await;
+}
+
+async fn marks(store: &dyn Store) {
+    use WriteOutcome::{Applied, Duplicate, Stale};
+    let bench = Bench::new(store, "marks");
+    let at = |offset| fence(1, offset);
+    // A key that holds nothing yet.
+    bench.held("new", None, false, None).await;
+    bench.mark(&[("new", at(5))], &[Applied]).await;
+    bench.held("new", None, false, Some(at(5))).await;
+    bench.holds("new", None, None).await;
+    bench.mark(&[("new", at(5)), ("old", at(1))], &[Duplicate, Applied]).await;
+    bench.mark(&[("new", at(4))], &[Duplicate]).await;
+    bench.mark(&[("new", at(7))], &[Applied]).await;
+    bench.held("new", None, false, Some(at(7))).await;
+    // An older write leaves the mark, the redriven record itself clears it.
+    bench.expect(&[put("new", at(3), "three")], &[Applied]).await;
+    bench.held("new", Some(at(3)), false, Some(at(7))).await;
+    bench.expect(&[put("new", at(3), "three")], &[Duplicate]).await;
+    bench.expect(&[put("new", at(2), "two")], &[Stale]).await;
+    bench.held("new", Some(at(3)), false, Some(at(7))).await;
+    bench.expect(&[put("new", at(7), "seven")], &[Applied]).await;
+    bench.held("new", Some(at(7)), false, None).await;
+    bench.holds("new", Some("seven"), Some((at(7), false))).await;
+    // What the key holds is as new, or newer.
+    bench.mark(&[("new", at(7))], &[Stale]).await;
+    bench.mark(&[("new", at(6))], &[Stale]).await;
+    bench.held("new", Some(at(7)), false, None).await;
+    // A newer write of another row image heals it; so does a delete, and a tombstone is marked as a document is.
+    bench.mark(&[("new", at(8))], &[Applied]).await;
+    bench.expect(&[put("new", at(9), "nine")], &[Applied]).await;
+    bench.held("new", Some(at(9)), false, None).await;
+    bench.mark(&[("new", at(10))], &[Applied]).await;
+    bench.holds("new", Some("nine"), Some((at(9), false))).await;
+    bench.expect(&[delete("new", at(11))], &[Applied]).await;
+    bench.held("new", Some(at(11)), true, None).await;
+    bench.mark(&[("new", at(12))], &[Applied]).await;
+    bench.held("new", Some(at(11)), true, Some(at(12))).await;
+    bench.expect(&[put("new", at(12), "twelve")], &[Applied]).await;
+    bench.held("new", Some(at(12)), false, None).await;
+    // The next generation is newer than any mark of this one, and no key is marked from another partition.
+    bench.mark(&[("new", at(1 << 40))], &[Applied]).await;
+    let other = bench.send_marks(1, &[("new", at(1 << 41))]).await;
+    assert!(matches!(other.as_slice(), [Err(Error::OtherPartition { stored: 0, incoming: 1, .. })]), "{other:?}");
+    bench.expect(&[put("new", fence(2, 0), "next")], &[Applied]).await;
+    bench.held("new", Some(fence(2, 0)), false, None).await;
+    bench.mark(&[("new", at(1 << 42))], &[Stale]).await;
+    // A round of the sweep takes no mark that counts.
+    store.sink().sweep().await.expect("a round of the sweep");
+    bench.held("old", None, false, Some(at(1))).await;
+    bench.mark(&[], &[]).await;
+}
+
+async fn cleared_marks(store: &dyn Store) {
+    let (bench, other) = (Bench::new(store, "unmarked"), Bench::new(store, "marked"));
+    let at = |offset| fence(1, offset);
+    for bench in [&bench, &other] {
+        bench.expect(&[put("stored", at(1), "one")], &[WriteOutcome::Applied]).await;
+        bench.mark(&[("stored", at(5)), ("never", at(6)), ("later", at(30))], &[WriteOutcome::Applied; 3]).await;
+    }
+    store.sink().clear(&bench.target, at(20), 0).await.expect("a clear");
+    for key in ["stored", "never"] {
+        let keys = encode(store, &bench.target, 0, &[delete(key, at(1))]);
+        let held = store.sink().held(&keys).await.expect("an answer");
+        assert_eq!(held[0].mark, None, "the row of {key} went with its table");
+        bench.expect(&[put(key, at(21), "after")], &[WriteOutcome::Applied]).await;
+    }
+    let keys = encode(store, &bench.target, 0, &[delete("later", at(1))]);
+    assert_eq!(store.sink().held(&keys).await.expect("an answer")[0].mark, Some(at(30)), "a newer record's mark stays");
+    other.held("stored", Some(at(1)), false, Some(at(5))).await;
+    other.held("never", None, false, Some(at(6))).await;
 }
 
 async fn watermarks(store: &dyn Store) {

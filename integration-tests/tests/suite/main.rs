@@ -13,6 +13,7 @@ mod metrics;
 mod poison;
 mod primary_key_change;
 mod rebuild;
+mod redrive;
 mod replay;
 mod restart;
 mod sink_away;
@@ -58,6 +59,7 @@ fn main() -> Result<ExitCode> {
         healed,
         rebuild,
         poison,
+        redrive,
         metrics,
     ];
     if arguments.list {

@@ -70,6 +70,13 @@ pub(super) fn write_not_from(out: &mut Writer, bound: i64) {
     out.end();
 }
 
+/// `v: {$not: {$gte: fence + 1}}`.
+fn write_at_most(out: &mut Writer, fence: i64) {
+    out.begin("v");
+    write_not_from(out, fence.saturating_add(1));
+    out.end();
+}
+
 /// Begins `update` or `delete`; [`WriteCommand::statement`] follows once for each key.
 #[derive(Debug)]
 pub(super) struct WriteCommand {
@@ -132,6 +139,42 @@ impl WriteCommand {
         self.out.i32("_sync.p", partition);
         self.out.end();
         self.out.i32("limit", 1);
+        self.out.end();
+    }
+
+    /// Replaces a mark that is older, and inserts one where there is none.
+    pub(super) fn upsert_mark(&mut self, id: Value<'_>, fence: i64, mark: &[u8]) {
+        self.begin_statement();
+        self.out.begin("q");
+        self.out.value("_id", id);
+        self.out.begin("v");
+        write_not_from(&mut self.out, fence);
+        self.out.end();
+        self.out.end();
+        self.out.document("u", mark);
+        self.out.boolean("upsert", true);
+        self.out.end();
+    }
+
+    /// Removes a mark if it is not newer than `fence`.
+    pub(super) fn remove_mark(&mut self, id: Value<'_>, fence: i64) {
+        self.begin_statement();
+        self.out.begin("q");
+        self.out.value("_id", id);
+        write_at_most(&mut self.out, fence);
+        self.out.end();
+        self.out.i32("limit", 1);
+        self.out.end();
+    }
+
+    /// Removes the marks of a collection that are not newer than `fence`.
+    pub(super) fn remove_marks_of(&mut self, collection: &str, fence: i64) {
+        self.begin_statement();
+        self.out.begin("q");
+        self.out.text("c", collection);
+        write_at_most(&mut self.out, fence);
+        self.out.end();
+        self.out.i32("limit", 0);
         self.out.end();
     }
 
@@ -249,6 +292,23 @@ mod tests {
             ],
         };
         assert_eq!(Document::try_from(command.finish().unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn marks() {
+        let mark = rawdoc! { "_id": 7, "v": 9_i64 };
+        let mut set = WriteCommand::update("_sync_marks", TERMS, 0);
+        set.upsert_mark(Value { kind: kind::INT32, bytes: &[7, 0, 0, 0] }, 9, mark.as_bytes());
+        let statements = Document::try_from(set.finish().unwrap()).unwrap().get_array("updates").unwrap().clone();
+        let expected = doc! { "q": { "_id": 7, "v": { "$not": { "$gte": 9_i64 } } }, "u": { "_id": 7, "v": 9_i64 }, "upsert": true };
+        assert_eq!(statements, [mongodb::bson::Bson::from(expected)]);
+        let mut clear = WriteCommand::delete("_sync_marks", TERMS, 0);
+        clear.remove_mark(Value { kind: kind::INT32, bytes: &[7, 0, 0, 0] }, 9);
+        clear.remove_marks_of("orders", 9);
+        let statements = Document::try_from(clear.finish().unwrap()).unwrap().get_array("deletes").unwrap().clone();
+        let one = doc! { "q": { "_id": 7, "v": { "$not": { "$gte": 10_i64 } } }, "limit": 1 };
+        let all = doc! { "q": { "c": "orders", "v": { "$not": { "$gte": 10_i64 } } }, "limit": 0 };
+        assert_eq!(statements, [mongodb::bson::Bson::from(one), mongodb::bson::Bson::from(all)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use mongodb::bson::{Document, doc, rawdoc};
 use super::bson_bytes::{Elements, Value, Writer};
 use super::command::{find, millis};
 use super::fault::Fault;
-use super::{IDENTITIES, MongoDbSink, TOMBSTONES, WATERMARKS, collection, number};
+use super::{IDENTITIES, MARKS, MongoDbSink, TOMBSTONES, WATERMARKS, collection, number};
 
 /// Wire version of MongoDB 5.0.
 const MIN_WIRE_VERSION: i64 = 13;
@@ -36,7 +36,7 @@ impl MongoDbSink {
         }
         self.check_collections().await?;
         self.ensure_tombstone_expiry().await?;
-        for place in [TOMBSTONES, WATERMARKS, IDENTITIES] {
+        for place in [TOMBSTONES, MARKS, WATERMARKS, IDENTITIES] {
             self.check_rights(place).await?;
         }
         for target in &self.targets {

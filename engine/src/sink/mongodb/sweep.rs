@@ -14,25 +14,25 @@ use crate::fence::{Fence, Generation};
 use crate::sink::WriteOutcome;
 
 /// After each page the sweep waits this many times as long as the page took: so it takes at most a fifth of one connection's time.
-const REST_PER_WORK: u32 = 4;
+pub(super) const REST_PER_WORK: u32 = 4;
 
 /// The server's own time for reading a whole collection once, all pages together.
 const WHOLE_SWEEP: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
-/// A tombstone as the sweep reads it; its values keep their type byte before them.
-struct Tombstone {
-    key: Vec<u8>,
-    fence: i64,
-    partition: i32,
+/// A tombstone, or a mark, as the sweep reads it; its values keep their type byte before them.
+pub(super) struct Tombstone {
+    pub(super) key: Vec<u8>,
+    pub(super) fence: i64,
+    pub(super) partition: i32,
 }
 
 /// Some tombstones, the next ones in `_id` order.
 #[derive(Default)]
-struct Page {
-    by_collection: BTreeMap<String, Vec<Tombstone>>,
-    read: usize,
+pub(super) struct Page {
+    pub(super) by_collection: BTreeMap<String, Vec<Tombstone>>,
+    pub(super) read: usize,
     /// `_id` of the last one.
-    last: Option<Vec<u8>>,
+    pub(super) last: Option<Vec<u8>>,
 }
 
 impl MongoDbSink {
@@ -42,7 +42,7 @@ impl MongoDbSink {
         let mut after = None;
         loop {
             let began = tokio::time::Instant::now();
-            let page = self.tombstone_page(after.as_deref()).await?;
+            let page = self.page(TOMBSTONES, after.as_deref()).await?;
             for (collection, tombstones) in &page.by_collection {
                 self.repeat_deletes(collection, tombstones).await?;
             }
@@ -54,14 +54,15 @@ impl MongoDbSink {
         }
     }
 
-    fn page_size(&self) -> usize {
+    pub(super) fn page_size(&self) -> usize {
         self.settings.sweep_page.max(1)
     }
 
-    async fn tombstone_page(&self, after: Option<&[u8]>) -> Result<Page, Fault> {
+    /// Some of the tombstones or of the marks, which have the same form.
+    pub(super) async fn page(&self, place: &str, after: Option<&[u8]>) -> Result<Page, Fault> {
         let limit = i32::try_from(self.page_size()).unwrap_or(i32::MAX);
         let command = find(
-            TOMBSTONES,
+            place,
             self.terms(),
             &["c", "k", "v", "p"],
             self.page_size(),
@@ -80,7 +81,7 @@ impl MongoDbSink {
             },
         );
         let mut page = Page::default();
-        self.query(&self.what("find", TOMBSTONES), command, |document| {
+        self.query(&self.what("find", place), command, |document| {
             page.read += 1;
             let elements = Elements::of(document);
             page.last = elements.clone().find("_id").map(tagged);
@@ -109,7 +110,7 @@ impl MongoDbSink {
         self.run_deletes(collection, command).await
     }
 
-    async fn run_deletes(&self, collection: &str, command: WriteCommand) -> Result<(), Fault> {
+    pub(super) async fn run_deletes(&self, collection: &str, command: WriteCommand) -> Result<(), Fault> {
         let what = self.what("delete", collection);
         let reply = self.run(&what, command.finish()).await?;
         let reply = Elements::of(reply.as_bytes());
@@ -147,7 +148,7 @@ impl MongoDbSink {
                 outcome?;
             }
         }
-        Ok(())
+        self.clear_marks(collection, fence).await
     }
 
     /// Deletes what no write of `generation` or a later one has touched. The whole collection is read once, in pages: a filter on the
@@ -166,7 +167,10 @@ impl MongoDbSink {
         loop {
             let began = tokio::time::Instant::now();
             let batch = self.within_limit(&what, async { batches.next().await.transpose().map_err(driver_fault) }).await?;
-            let Some(batch) = batch else { return Ok(swept) };
+            let Some(batch) = batch else {
+                self.clear_marks(collection, tombstone).await?;
+                return Ok(swept);
+            };
             let array = batch.documents().map_err(driver_fault)?;
             let ghost = |document: Value<'_>| {
                 let stored = Stored::of_document(document.bytes);
@@ -176,6 +180,10 @@ impl MongoDbSink {
             // A tombstone has the partition of its document, so that within the earlier generation the two can be compared.
             let deletes: Vec<KeyWrite<'_>> =
                 ghosts.map(|(id, partition)| KeyWrite::new(collection, id, tombstone, partition, None)).collect();
+            // A row of the generation that was dead-lettered is still a row: its document is old, not gone.
+            let marks = self.marks(&deletes.iter().collect::<Vec<_>>()).await?;
+            let marked = |delete: &KeyWrite<'_>| marks.get(&delete.key).is_some_and(|mark| mark.fence >= first.number());
+            let deletes: Vec<KeyWrite<'_>> = deletes.into_iter().filter(|delete| !marked(delete)).collect();
             let removed = if deletes.is_empty() { Vec::new() } else { self.write_chunk(collection, &deletes, "").await };
             for outcome in removed {
                 swept += u64::from(outcome? == WriteOutcome::Applied);
@@ -186,7 +194,7 @@ impl MongoDbSink {
 }
 
 /// A value with its type byte before it.
-fn tagged(value: Value<'_>) -> Vec<u8> {
+pub(super) fn tagged(value: Value<'_>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(value.bytes.len() + 1);
     bytes.push(value.kind);
     bytes.extend_from_slice(value.bytes);

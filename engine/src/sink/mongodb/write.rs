@@ -30,15 +30,15 @@ const STATEMENT_BYTES: usize = 160;
 pub(super) struct KeyWrite<'a> {
     pub(super) id: Value<'a>,
     pub(super) key: CanonicalKey,
-    /// The tombstone's `_id`, as a BSON value.
-    tombstone: Vec<u8>,
+    /// The `_id` of its tombstone and of its mark, as a BSON value.
+    pub(super) tombstone: Vec<u8>,
     pub(super) incoming: Incoming,
     /// `None` for a delete.
     document: Option<&'a [u8]>,
 }
 
 /// A result, before it is said for one write; `None` while it is open.
-type Outcome = Result<WriteOutcome, Fault>;
+pub(super) type Outcome = Result<WriteOutcome, Fault>;
 
 impl<'a> KeyWrite<'a> {
     /// `document` and its content's hash; `None` for a delete.
@@ -58,7 +58,7 @@ impl<'a> KeyWrite<'a> {
         Condition { id: as_binary(&self.tombstone), at: VersionAt::Tombstone, ..self.condition(guard) }
     }
 
-    fn encoded_len(&self) -> usize {
+    pub(super) fn encoded_len(&self) -> usize {
         2 * self.id.bytes.len() + self.tombstone.len() + self.document.map_or(0, <[u8]>::len) + STATEMENT_BYTES
     }
 }
@@ -265,6 +265,13 @@ impl MongoDbSink {
             }
             let collided = match self.run(sent.what, command.finish()).await {
                 Ok(reply) => Reply::of(sent.what, &reply).settle(&open, board, inserted),
+                // Refused as a whole for the sake of one write: each goes alone, so that the others are not given up with it.
+                Err(fault) if open.len() > 1 && !fault.is_of_the_store() => {
+                    for one in open {
+                        Box::pin(self.upsert_until_settled(sent, chunk, vec![one], board, inserted)).await;
+                    }
+                    return;
+                }
                 Err(fault) => return board.settle_all(&open, &fault),
             };
             let writes: Vec<&KeyWrite<'_>> = collided.iter().filter_map(|open| chunk.get(open.write)).collect();
@@ -319,7 +326,7 @@ impl MongoDbSink {
     }
 
     /// The versions of documents that are there and have one.
-    async fn documents(&self, place: &str, writes: &[&KeyWrite<'_>]) -> Result<HashMap<CanonicalKey, Stored>, Fault> {
+    pub(super) async fn documents(&self, place: &str, writes: &[&KeyWrite<'_>]) -> Result<HashMap<CanonicalKey, Stored>, Fault> {
         let mut found = HashMap::new();
         if writes.is_empty() {
             return Ok(found);
@@ -336,7 +343,7 @@ impl MongoDbSink {
     }
 
     /// The versions of tombstones that stand.
-    async fn tombstones(&self, writes: &[&KeyWrite<'_>]) -> Result<HashMap<CanonicalKey, Stored>, Fault> {
+    pub(super) async fn tombstones(&self, writes: &[&KeyWrite<'_>]) -> Result<HashMap<CanonicalKey, Stored>, Fault> {
         let mut found = HashMap::new();
         if writes.is_empty() {
             return Ok(found);
@@ -398,18 +405,18 @@ impl Board {
 }
 
 /// The reply to a bulk.
-struct Reply<'a> {
+pub(super) struct Reply<'a> {
     what: &'a str,
     reply: &'a [u8],
 }
 
 impl<'a> Reply<'a> {
-    fn of(what: &'a str, reply: &'a RawDocumentBuf) -> Self {
+    pub(super) fn of(what: &'a str, reply: &'a RawDocumentBuf) -> Self {
         Self { what, reply: reply.as_bytes() }
     }
 
     /// For each statement its error, if it has one; `Some(None)` is E11000 on `_id`.
-    fn errors(&self, statements: usize) -> Vec<Option<Option<Fault>>> {
+    pub(super) fn errors(&self, statements: usize) -> Vec<Option<Option<Fault>>> {
         let mut errors = vec![None; statements];
         for (_, error) in Elements::of(self.reply).find("writeErrors").into_iter().flat_map(Value::elements) {
             if let Some(place) = index(error).and_then(|index| errors.get_mut(index)) {
@@ -419,7 +426,7 @@ impl<'a> Reply<'a> {
         errors
     }
 
-    fn write_concern_fault(&self) -> Option<Fault> {
+    pub(super) fn write_concern_fault(&self) -> Option<Fault> {
         Elements::of(self.reply).find("writeConcernError").map(|error| Fault::of_write_concern_error(self.what, error))
     }
 
@@ -460,16 +467,16 @@ fn index(element: Value<'_>) -> Option<usize> {
 }
 
 /// Nothing stored, or nothing with a version, is older than any write.
-fn judged(write: &KeyWrite<'_>, stored: Option<&Stored>) -> Verdict {
+pub(super) fn judged(write: &KeyWrite<'_>, stored: Option<&Stored>) -> Verdict {
     stored.map_or(Verdict::Older(Guard::SamePartition), |stored| write.incoming.judge(*stored))
 }
 
-fn unreadable_key() -> Fault {
+pub(super) fn unreadable_key() -> Fault {
     Fault::Refused("bad-key", "the key of the write is no BSON value".to_owned())
 }
 
-/// A tombstone: the collection, the key, the version, and when it was written, from which the TTL index counts.
-fn tombstone(place: &str, write: &KeyWrite<'_>, module: &str, at_ms: i64) -> Vec<u8> {
+/// A tombstone, or a mark: the collection, the key, the version, and when it was written, from which the tombstones' TTL index counts.
+pub(super) fn tombstone(place: &str, write: &KeyWrite<'_>, module: &str, at_ms: i64) -> Vec<u8> {
     let mut out = Writer::with_capacity(write.encoded_len());
     out.value("_id", as_binary(&write.tombstone));
     out.text("c", place);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use redis::{Cmd, Value};
 
 use super::RedisSink;
+use super::script::Act;
 use super::servers::Link;
 use super::sweep::deletes;
 use crate::config::{Place, RedisForm};
@@ -96,7 +97,7 @@ impl RedisSink {
         for target in &self.targets {
             let Place::Redis { prefix, .. } = &target.place else { continue };
             let key = format!("{prefix}:%probe").into_bytes();
-            for result in self.write_all(&deletes(target, std::iter::once(&key), fence, 0)).await {
+            for result in self.write_all(Act::Write, &deletes(target, std::iter::once(&key), fence, 0)).await {
                 result?;
             }
         }

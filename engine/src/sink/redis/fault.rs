@@ -26,14 +26,15 @@ enum Meaning {
 /// Codes that are known; whatever is not here is the set-up's fault.
 fn meaning(code: &str) -> Option<Meaning> {
     Some(match code {
-        "ASK" | "BUSY" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "MOVED" | "NOREPLICAS" | "NOSCRIPT" | "READONLY" | "TRYAGAIN" => {
-            Meaning::Away
-        }
+        "ASK" | "BUSY" | "CLUSTERDOWN" | "INPROG" | "IOERR" | "LOADING" | "MASTERDOWN" | "MOVED" | "NOMASTERLINK" | "NOREPLICAS"
+        | "NOSCRIPT" | "READONLY" | "REDIRECT" | "TRYAGAIN" | "UNBLOCKED" => Meaning::Away,
         "MISCONF" | "OOM" => Meaning::Full,
         "WRONGTYPE" => Meaning::Refused("wrongtype"),
         "BADVERSION" => Meaning::Refused("badversion"),
         "BADJSON" => Meaning::Refused("badjson"),
         "NOAUTH" | "WRONGPASS" => Meaning::Setup("give the sink's URL a user and password that the server knows"),
+        "DENIED" => Meaning::Setup("the server is in protected mode: give it a password, or let it listen where only its users are"),
+        "NOPROTO" => Meaning::Setup("the server is too old for the protocol of the URL"),
         "NOPERM" => Meaning::Setup("the sink's user needs +@read +@write +@scripting +info on its prefixes' keys and ~_sync:*"),
         "CROSSSLOT" => Meaning::Setup("two keys of one write are in different slots: a prefix or key holds unescaped braces"),
         "BADIDENTITY" => Meaning::Setup("remove the key _sync:identity:<topic> if another program wrote it"),
@@ -53,7 +54,14 @@ impl At<'_> {
             return self.server_error("its own keys", code, error.detail().unwrap_or_default());
         }
         let kind = error.kind();
-        if kind == ErrorKind::Io || kind == ErrorKind::Parse {
+        if matches!(
+            kind,
+            ErrorKind::Io
+                | ErrorKind::Parse
+                | ErrorKind::ClusterConnectionNotFound
+                | ErrorKind::MasterNameNotFoundBySentinel
+                | ErrorKind::NoValidReplicasFoundBySentinel
+        ) {
             return self.away(&error.to_string());
         }
         if kind == ErrorKind::AuthenticationFailed {
@@ -70,7 +78,7 @@ impl At<'_> {
         Error::Setup { sink: self.sink.to_owned(), message: format!("{}: {message}; {remedy}", self.server) }
     }
 
-    fn server_error(self, place: &str, code: &str, detail: &str) -> Error {
+    pub(super) fn server_error(self, place: &str, code: &str, detail: &str) -> Error {
         // Before Redis 7, an error inside of a script is wrapped: "ERR Error running script (call to f_…): @user_script:1: -OOM …".
         let wrapped =
             if code == "ERR" { detail.split_ascii_whitespace().find_map(|word| meaning(word.trim_start_matches('-'))) } else { None };
@@ -79,7 +87,8 @@ impl At<'_> {
         let sink = self.sink.to_owned();
         match meaning(code).or(wrapped) {
             Some(Meaning::Away) => Error::Away { sink, message },
-            None if said.starts_with("max number of clients") => Error::Away { sink, message },
+            // An operator has ended a script that took too long.
+            None if said.starts_with("max number of clients") || said.contains("killed by user") => Error::Away { sink, message },
             Some(Meaning::Full) => Error::Full { sink, message },
             Some(Meaning::Refused(code)) => Error::Refused { sink, place: place.to_owned(), code, message },
             Some(Meaning::Setup(remedy)) => Error::Setup { sink, message: format!("{message}; {remedy}") },
@@ -98,17 +107,35 @@ mod tests {
             let error = At { sink: "redis", server: "localhost:6379" }.server_error("orders", code, detail);
             assert!(format!("{error:?}").starts_with(expected), "{code} {detail}: {error:?}");
         };
-        check("OOM", "command not allowed when used memory > 'maxmemory'. script: 9f, on @user_script:30.", "Full");
-        check("MISCONF", "Redis is configured to save RDB snapshots", "Full");
-        check("READONLY", "You can't write against a read only replica.", "Away");
-        check("LOADING", "Redis is loading the dataset in memory", "Away");
-        check("ERR", "max number of clients reached", "Away");
-        check("ERR", "Error running script (call to f_1): @user_script:30: -OOM command not allowed", "Full");
-        check("ERR", "Error running script (call to f_1): @user_script:3: WRONGTYPE Operation against a key", "Refused");
-        check("WRONGTYPE", "Operation against a key holding the wrong kind of value", "Refused");
-        check("NOPERM", "No permissions to access a key", "Setup");
-        check("ERR", "unknown command 'EVALSHA', with args beginning with: 'secret'", "Setup");
+        for line in include_str!("../../../tests/faults/redis.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (expected, said) = line.split_once(": ").unwrap_or_default();
+            let (code, detail) = said.split_once(' ').unwrap_or((said, ""));
+            check(code, detail, expected);
+        }
         let error = At { sink: "redis", server: "s" }.server_error("p", "ERR", "unknown command 'X', with args beginning with: 'secret'");
         assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    /// Errors that no server answered, by the client's kinds.
+    #[test]
+    fn the_client_s_own_errors() {
+        let at = At { sink: "redis", server: "localhost:6379" };
+        for (kind, expected) in [
+            (ErrorKind::Io, "Away"),
+            (ErrorKind::Parse, "Away"),
+            (ErrorKind::ClusterConnectionNotFound, "Away"),
+            (ErrorKind::MasterNameNotFoundBySentinel, "Away"),
+            (ErrorKind::NoValidReplicasFoundBySentinel, "Away"),
+            (ErrorKind::AuthenticationFailed, "Setup"),
+            (ErrorKind::UnexpectedReturnType, "Setup"),
+            (ErrorKind::InvalidClientConfig, "Setup"),
+            (ErrorKind::Client, "Setup"),
+            (ErrorKind::Extension, "Setup"),
+            (ErrorKind::EmptySentinelList, "Setup"),
+            (ErrorKind::RESP3NotSupported, "Setup"),
+        ] {
+            let error = at.command(&RedisError::from((kind, "it went wrong")));
+            assert!(format!("{error:?}").starts_with(expected), "{kind:?}: {error:?}");
+        }
     }
 }

@@ -13,9 +13,19 @@ pub(super) struct Scripts {
     put_hash: Script,
     put_json: Script,
     delete: Script,
+    mark: Script,
     identity: Script,
     watermark: Script,
     sweep: Script,
+}
+
+/// What is done to the key of a write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Put or delete its document.
+    Write,
+    /// Mark its version.
+    Mark,
 }
 
 struct Script {
@@ -55,6 +65,7 @@ impl Scripts {
             put_hash: script(include_str!("put_hash.lua")),
             put_json: script(include_str!("put_json.lua")),
             delete: script(include_str!("delete.lua")),
+            mark: Script::new(include_str!("mark.lua").to_owned()),
             identity: Script::new(include_str!("identity.lua").to_owned()),
             watermark: Script::new(include_str!("watermark.lua").to_owned()),
             sweep: Script::new(include_str!("sweep.lua").to_owned()),
@@ -85,8 +96,7 @@ impl Scripts {
         command.write_arg(key);
         command.write_arg(&scratch.companion);
         command.write_arg(&scratch.version);
-        let smallest = (write.fence.number() >> 48) << 48;
-        command.write_arg_fmt(format_args!("{smallest:019}"));
+        command.write_arg_fmt(format_args!("{:019}", smallest_of_generation(write)));
         let Some(document) = document else {
             command.write_arg(scratch.number.format(tombstone_seconds).as_bytes());
             return Some(command);
@@ -109,6 +119,17 @@ impl Scripts {
             }
         }
         Some(command)
+    }
+
+    /// The command that marks the key of a write.
+    pub(super) fn mark(&self, by: By, marks: &SinkWrites, mark: &FencedWrite, scratch: &mut Scratch) -> Cmd {
+        version::write_key(&mut scratch.companion, marks.slice(mark.key));
+        let mut command = head(&self.mark, by, 1, 7, 160 + scratch.companion.len());
+        command.write_arg(&scratch.companion);
+        command.write_arg_fmt(mark.fence);
+        command.write_arg_fmt(format_args!("{:019}", smallest_of_generation(mark)));
+        command.write_arg(scratch.number.format(marks.partition).as_bytes());
+        command
     }
 
     /// The command that stores an identity.
@@ -134,6 +155,11 @@ impl Scripts {
         command.arg(format!("{tombstone} d {:016x} {:016x} ", 0, 0)).arg(tombstone_seconds);
         command
     }
+}
+
+/// The least fence of the generation of a write.
+fn smallest_of_generation(write: &FencedWrite) -> i64 {
+    (write.fence.number() >> 48) << 48
 }
 
 fn head(script: &Script, by: By, keys: u8, args: usize, bytes: usize) -> Cmd {

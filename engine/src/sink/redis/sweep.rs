@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, Pipeline, Value};
 
+use super::script::Act;
 use super::servers::Link;
 use super::{RedisSink, version};
 use crate::config::{Place, TargetSettings};
@@ -20,13 +21,16 @@ impl RedisSink {
         let target = Arc::new(target.clone());
         let topology = self.servers.topology().await?;
         for link in &topology.shards {
-            let mut cursor = Some(0);
-            while let Some(at) = cursor {
-                let (next, keys) = self.page(link, prefix, at).await?;
-                for result in self.write_all(&deletes(&target, keys.iter(), fence, partition)).await {
-                    result?;
+            // A key may have a mark and no document: its row was never stored, and now it is gone.
+            for around in [("", ""), ("_sync:{", "}")] {
+                let mut cursor = Some(0);
+                while let Some(at) = cursor {
+                    let (next, keys) = self.page(link, prefix, around, at).await?;
+                    for result in self.write_all(Act::Write, &deletes(&target, keys.iter(), fence, partition)).await {
+                        result?;
+                    }
+                    cursor = next;
                 }
-                cursor = next;
             }
         }
         Ok(())
@@ -43,7 +47,7 @@ impl RedisSink {
             let mut cursor = Some(0);
             while let Some(at) = cursor {
                 let began = tokio::time::Instant::now();
-                let (next, keys) = self.page(link, prefix, at).await?;
+                let (next, keys) = self.page(link, prefix, ("", ""), at).await?;
                 let ghosts = self.older_than(link, &keys, fence).await?;
                 swept += self.remove(link, &ghosts, fence, tombstone).await?;
                 cursor = next;
@@ -56,13 +60,20 @@ impl RedisSink {
         if same { Ok(swept) } else { Err(self.servers.at("the servers").away("they changed during a sweep, which begins again")) }
     }
 
-    /// Some keys of the prefix, and where to go on.
-    async fn page(&self, link: &Link, prefix: &str, cursor: u64) -> Result<(Option<u64>, Vec<Vec<u8>>), Error> {
+    /// Some document keys of the prefix, cut out of the server's keys between two texts; and where to go on.
+    async fn page(
+        &self,
+        link: &Link,
+        prefix: &str,
+        (before, behind): (&str, &str),
+        cursor: u64,
+    ) -> Result<(Option<u64>, Vec<Vec<u8>>), Error> {
         let mut command = Cmd::new();
-        command.arg("SCAN").arg(cursor).arg("MATCH").arg(glob(prefix)).arg("COUNT").arg(self.max_pipeline);
+        command.arg("SCAN").arg(cursor).arg("MATCH").arg(glob(&format!("{before}{prefix}"))).arg("COUNT").arg(self.max_pipeline);
         let answer = link.one(command).await.and_then(|answer| Ok(redis::from_redis_value::<(u64, Vec<Vec<u8>>)>(answer)?));
-        let (next, mut keys) = answer.map_err(|error| self.servers.at(&link.address).command(&error))?;
-        keys.retain(|key| !self.is_of_longer_prefix(prefix, key));
+        let (next, keys) = answer.map_err(|error| self.servers.at(&link.address).command(&error))?;
+        let keys = keys.iter().filter_map(|key| key.strip_prefix(before.as_bytes())?.strip_suffix(behind.as_bytes()));
+        let keys = keys.filter(|key| !self.is_of_longer_prefix(prefix, key)).map(<[u8]>::to_vec).collect();
         Ok(((next != 0).then_some(next), keys))
     }
 

@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use crate::fence::Fence;
 use crate::plan::{FencedWrite, SinkWrites};
+use crate::sink::Held;
 
 /// Writes the companion key of a document's key, which lies in the same cluster slot.
 pub(super) fn write_key(buffer: &mut Vec<u8>, document_key: &[u8]) {
@@ -50,6 +51,24 @@ impl StoredVersion {
     }
 }
 
+/// What a key holds, by the text of its companion key: also of one that has a mark and no version. `None` where the text is neither.
+pub(super) fn held(text: &[u8]) -> Option<Held> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut parts = text.split(' ');
+    let fence = parts.next()?.parse().ok()?;
+    let (fence, deleted) = match parts.next()? {
+        "p" => (Some(Fence::from_stored(fence)?), false),
+        "d" => (Some(Fence::from_stored(fence)?), true),
+        "n" => (None, false),
+        _ => return None,
+    };
+    let mark = match parts.nth(3) {
+        Some(mark) => Some(Fence::from_stored(mark.parse().ok()?)?),
+        None => None,
+    };
+    Some(Held { fence, deleted, mark })
+}
+
 #[cfg(test)]
 #[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
@@ -69,6 +88,11 @@ mod tests {
         assert_eq!(StoredVersion::parse(&text), Some(StoredVersion { fence, deleted: false, partition: 12 }));
         text.extend_from_slice(b" 0000281474976710669");
         assert_eq!(StoredVersion::parse(&text), Some(StoredVersion { fence, deleted: false, partition: 12 }));
+        let mark = Fence::new(Generation::FIRST, 13);
+        assert_eq!(held(&text), Some(Held { fence: Some(fence), deleted: false, mark }));
+        let unwritten = b"0000000000000000000 n 0000000000000000 0000000000000000 12 0000281474976710669";
+        assert_eq!(held(unwritten), Some(Held { fence: None, deleted: false, mark }));
+        assert_eq!(held(b"0000000000000000000 p 0000000000000000 0000000000000000 12"), None);
         write(&mut text, &writes, &FencedWrite { document: None, content: 0, ..put });
         assert_eq!(String::from_utf8_lossy(&text), "0000281474976710661 d 0000000000000000 00c0ffee00c0ffee 12");
         assert_eq!(StoredVersion::parse(b"hello"), None);
