@@ -315,7 +315,7 @@ async fn sweeping(store: &dyn Store) {
     let (bench, other) = (Bench::new(store, "swept"), Bench::new(store, "unswept"));
     let generation = |number| Generation::new(number).expect("a generation");
     let last_of_first = Fence::last_before(generation(2)).expect("there is one");
-    let keys: Vec<String> = (0..1_257).map(|number| format!("key-{number}")).collect();
+    let keys: Vec<String> = (0..357).map(|number| format!("key-{number}")).collect();
     for partition in [0, 7] {
         let of_partition = keys.iter().enumerate().filter(|(number, _)| (number % 2 == 0) == (partition == 0));
         let writes: Vec<_> = of_partition.map(|(_, key)| put(key, fence(1, 10), "before")).collect();
@@ -326,18 +326,18 @@ async fn sweeping(store: &dyn Store) {
     other.expect(&[put("key-0", fence(1, 10), "before")], &[WriteOutcome::Applied]).await;
     store.plant(&bench.target, "planted", &Document { text: "planted".into(), number: 0 }).await;
     // The topic was created again with other partitions: its rows come from anywhere.
-    let rows: Vec<_> = keys.iter().take(300).map(|key| put(key, fence(2, 3), "again")).collect();
+    let rows: Vec<_> = keys.iter().take(100).map(|key| put(key, fence(2, 3), "again")).collect();
     bench.send(3, &rows).await.into_iter().for_each(|result| assert_eq!(result.expect("taken"), WriteOutcome::Applied));
     bench.expect(&[delete("gone", fence(2, 4))], &[WriteOutcome::Applied]).await;
 
     let sink = store.sink();
     assert_eq!(sink.sweep_generation(&bench.target, generation(1)).await.expect("nothing was before the first"), 0);
-    bench.holds("key-1000", Some("before"), Some((fence(1, 10), false))).await;
+    bench.holds("key-300", Some("before"), Some((fence(1, 10), false))).await;
     let swept = sink.sweep_generation(&bench.target, generation(2)).await.expect("a sweep");
-    assert_eq!(swept, 1_257 - 300 + 1);
+    assert_eq!(swept, 357 - 100 + 1);
     assert_eq!(sink.sweep_generation(&bench.target, generation(2)).await.expect("a second sweep"), 0);
-    for (number, key) in keys.iter().enumerate().step_by(101) {
-        match number < 300 {
+    for (number, key) in keys.iter().enumerate().step_by(17) {
+        match number < 100 {
             true => bench.holds(key, Some("again"), Some((fence(2, 3), false))).await,
             false => bench.holds(key, None, Some((last_of_first, true))).await,
         }
@@ -347,11 +347,11 @@ async fn sweeping(store: &dyn Store) {
     other.holds("key-0", Some("before"), Some((fence(1, 10), false))).await;
     // A zombie of the generation before brings nothing back, and a row of this one may come from any partition.
     bench
-        .send(1, &[put("key-1001", fence(2, 9), "new")])
+        .send(1, &[put("key-301", fence(2, 9), "new")])
         .await
         .into_iter()
         .for_each(|result| assert_eq!(result.expect("taken"), WriteOutcome::Applied));
-    bench.expect(&[put("key-1000", fence(1, 99), "late")], &[WriteOutcome::Stale]).await;
+    bench.expect(&[put("key-300", fence(1, 99), "late")], &[WriteOutcome::Stale]).await;
 }
 
 async fn watermarks(store: &dyn Store) {
