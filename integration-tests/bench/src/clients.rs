@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// As the sinks have it in their defaults.
 const PIPELINE: usize = 512;
 const BULK: usize = 1000;
+/// Of a partition, however slow the server is: a drain of fewer batches is over before its rate can be seen.
+const LEAST_BULKS: u64 = 4;
 /// What the sink sends for a put: `decide` and `put_string` in one.
 const SCRIPT: &str =
     concat!(include_str!("../../../engine/src/sink/redis/decide.lua"), include_str!("../../../engine/src/sink/redis/put_string.lua"));
@@ -122,7 +124,7 @@ fn add_command(pipeline: &mut redis::Pipeline, digest: &str, batch: &SinkWrites,
     pipeline.cmd("EVALSHA").arg(digest).arg(2).arg(key).arg(companion).arg(version).arg(smallest).arg(document);
 }
 
-/// Sends to MongoDB until all is sent or the time is over: one bulk under way a partition.
+/// Sends to MongoDB until all is sent, or the time is over and each partition has had some bulks: one is under way a partition.
 pub(crate) async fn mongodb(uri: &str, database: &str, commands: &Arc<Vec<Vec<RawDocumentBuf>>>, limit: Duration) -> Result<Sent> {
     let database = mongodb::Client::with_uri_str(uri).await?.database(database);
     database.run_command(bson::doc! { "ping": 1 }).await?;
@@ -133,7 +135,7 @@ pub(crate) async fn mongodb(uri: &str, database: &str, commands: &Arc<Vec<Vec<Ra
         tasks.spawn(async move {
             let mut sent = 0;
             for command in commands.get(partition).into_iter().flatten() {
-                if begin.elapsed() >= limit {
+                if begin.elapsed() >= limit && sent >= LEAST_BULKS * BULK as u64 {
                     break;
                 }
                 let reply = database.run_raw_command(command.clone()).await?;
