@@ -374,7 +374,6 @@ async fn sweeping(store: &dyn Store) {
         .into_iter()
         .for_each(|result| assert_eq!(result.expect("taken"), WriteOutcome::Applied));
     bench.expect(&[put("key-300", fence(1, 99), "late")], &[WriteOutcome::Stale]).await;
-<<<<<<< HEAD
 }
 
 async fn marks(store: &dyn Store) {
@@ -446,8 +445,6 @@ async fn cleared_marks(store: &dyn Store) {
     assert_eq!(store.sink().held(&keys).await.expect("an answer")[0].mark, Some(at(30)), "a newer record's mark stays");
     other.held("stored", Some(at(1)), false, Some(at(5))).await;
     other.held("never", None, false, Some(at(6))).await;
-=======
->>>>>>> origin/main
 }
 
 async fn watermarks(store: &dyn Store) {
