@@ -4,6 +4,7 @@
 
 mod answers;
 mod guests;
+mod hostile;
 mod modules;
 
 use std::path::Path;

@@ -1,10 +1,12 @@
 ;; A guest of the contract without an SDK: for each event it puts {"id": <the after image's column 0>}.
 ;; Where column 0 is 666, it first does what the test puts in place of the marker. Schema 13 is refused, an empty configuration too.
+;; Comments like (;ON_INIT;) are places where hostile.rs puts something else.
 (module
   (import "streamsync:transform/log@0.1.0" "emit" (func $emit (param i32 i32 i32)))
   (import "streamsync:transform/metrics@0.1.0" "add" (func $add (param i32 i32 i32)))
   (memory (export "memory") 64)
   (global $free (mut i32) (i32.const 0x100000))
+  (;ITEMS;)
 
   (data (i32.const 0) "test-guest")
   (data (i32.const 16) "1.2.3")
@@ -22,11 +24,13 @@
 
   (func (export "cabi_realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32) (result i32)
     (local $at i32)
+    (;ON_REALLOC;)
     (local.set $at (i32.and (i32.add (global.get $free) (i32.const 7)) (i32.const -8)))
     (global.set $free (i32.add (local.get $at) (local.get $size)))
     (local.get $at))
 
   (func (export "streamsync:transform/transform@0.1.0#describe") (result i32)
+    (;ON_DESCRIBE;)
     (i32.store (i32.const 4096) (i32.const 0))
     (i32.store (i32.const 4100) (i32.const 10))
     (i32.store (i32.const 4104) (i32.const 16))
@@ -41,12 +45,14 @@
     (i32.const 4096))
 
   (func (export "streamsync:transform/transform@0.1.0#init") (param $config i32) (param $length i32) (param i32 i32) (result i32)
+    (;ON_INIT;)
     (if (i32.eqz (local.get $length)) (then (return (call $error))))
     (i32.store (i32.const 4096) (i32.const 0))
     (i32.const 4096))
 
   (func (export "streamsync:transform/transform@0.1.0#open")
     (param $id i32) (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+    (;ON_OPEN;)
     (if (i32.eq (local.get $id) (i32.const 13)) (then (return (call $error))))
     (i32.store (i32.const 4096) (i32.const 0))
     (i32.store (i32.const 4100) (i32.const 0))
@@ -93,7 +99,9 @@
     (i32.store (i32.const 4120) (i32.sub (local.get $word) (i32.const 0x30000)))
     (i32.store (i32.const 4124) (i32.const 96))
     (i32.store (i32.const 4128) (local.get $heap_length))
+    (;ON_ANSWER;)
     (i32.const 4096))
 
   (func (export "cabi_post_streamsync:transform/transform@0.1.0#apply") (param i32)
+    (;ON_POST;)
     (global.set $free (i32.const 0x100000))))
