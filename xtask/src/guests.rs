@@ -16,7 +16,7 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 use compiler::Compiler;
 
 /// The crates of `transforms/` that are components.
-const NAMES: [&str; 4] = ["customers", "orders", "passthrough", "shipping_info"];
+const NAMES: [&str; 5] = ["customers", "features", "orders", "passthrough", "shipping_info"];
 
 /// What a component may import; `types` has no functions.
 const PERMITTED_IMPORTS: [&str; 3] = ["streamsync:transform/log@", "streamsync:transform/metrics@", "streamsync:transform/types@"];
@@ -25,7 +25,7 @@ const PERMITTED_IMPORTS: [&str; 3] = ["streamsync:transform/log@", "streamsync:t
 const INPUTS: [&str; 2] = ["transforms", "wit"];
 
 /// Folders within the inputs that these components are not made of.
-const NOT_INPUTS: [&str; 3] = ["sdks", "target", "templates"];
+const NOT_INPUTS: [&str; 7] = ["c", "go", "js", "python", "sdks", "target", "templates"];
 
 /// Components that lie ready.
 #[derive(Debug)]
@@ -98,7 +98,8 @@ fn hash_inputs(root: &Path) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-fn list_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// All files below a folder, but for those of builds and of other components.
+pub(crate) fn list_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
         let path = entry?.path();
         if !path.is_dir() {
@@ -157,6 +158,6 @@ fn inspect(dir: &Path, name: &'static str) -> Result<Component> {
     Ok(Component { name, sha256: hex(&Sha256::digest(&component)), bytes: component.len(), imports, path })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

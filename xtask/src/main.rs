@@ -8,6 +8,7 @@ mod demo;
 mod docker;
 mod guests;
 mod images;
+mod languages;
 mod progress;
 mod seed;
 mod simulate;
@@ -37,6 +38,8 @@ enum Command {
     },
     /// Build the default transforms into target/guests
     Guests,
+    /// Build the templates of all languages, and what shows all that an SDK can do, into target/languages
+    Languages,
     /// Find or start a Docker engine, and pull or build the images of the stack and of the tests
     Images,
     /// Start the real stack in Docker, seed it, and say what to try
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Guests => build_guests().map(|dir| progress::say(format_args!("the transforms are in {}", dir.display()))),
+        Command::Languages => build_languages(),
         Command::Images => stack::images(),
         Command::Up { customers, orders } => stack::up(customers, orders),
         Command::Down => stack::down(),
@@ -105,4 +109,13 @@ fn build_guests() -> anyhow::Result<PathBuf> {
         progress::say(format_args!("transform {name}: {path}, {kib} KiB, sha256 {sha256}, imports {imports}"));
     }
     Ok(progress::root().join("target/guests"))
+}
+
+/// What `cargo xtask test` compares, for `cargo test --workspace --test languages` alone.
+fn build_languages() -> anyhow::Result<()> {
+    let guests = build_guests()?;
+    progress::run("building streamsync", progress::cargo().args(["build", "--workspace", "--bins"]))?;
+    let folder = languages::provide(&progress::target_dir().join("debug/streamsync"), &guests)?;
+    progress::say(format_args!("STREAMSYNC_TEST_LANGUAGES={}", folder.display()));
+    Ok(())
 }

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::docker::{Labelled, docker, engine};
 use crate::images::{Image, Images};
-use crate::progress::{capture, cargo, plain, root, say, target_dir, watch};
+use crate::languages;
+use crate::progress::{cache_dir, capture, cargo, plain, root, say, target_dir, watch};
 use crate::simulate::{self, What};
 
 const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
@@ -50,6 +51,10 @@ fn steps(tally: &mut Tally) -> Result<()> {
     // One selection of packages for all steps: another one would compile the dependencies again, with other features. The program
     // itself is among them, because the engine's integration tests need it.
     tally.cargo("compiling all tests and streamsync", cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
+    let languages = {
+        let guests = guests.clone();
+        std::thread::spawn(move || languages::provide(&target_dir().join("debug/streamsync"), &guests))
+    };
     tally.cargo("unit and property tests", cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]))?;
     tally.cargo("histories in virtual time", &mut simulate::command(&What::Histories { from: 0, count: 200 }))?;
     tally.cargo("transforms, natively", cargo().args(["test", "--no-fail-fast", "--manifest-path", "transforms/Cargo.toml"]))?;
@@ -62,7 +67,8 @@ fn steps(tally: &mut Tally) -> Result<()> {
         }
         None => say("MongoDB is the official image"),
     }
-    conformance(tally, &images)?;
+    let languages = languages.join().unwrap_or_else(|_| bail!("the thread that builds the transforms of all languages panicked"))?;
+    conformance(tally, &images, &languages)?;
     suite(tally, &guests)?;
     if let Some(product) = stand_in {
         say(format_args!("MongoDB was a stand-in: {product}"));
@@ -70,8 +76,8 @@ fn steps(tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// The sinks' conformance and the engine's other integration tests, on stores of their own.
-fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>) -> Result<()> {
+/// The sinks' conformance and the engine's other integration tests, on stores of their own; `languages` are the transforms to compare.
+fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>, languages: &Path) -> Result<()> {
     let label = format!("streamsync.conformance={}", std::process::id());
     let _removed_at_the_end = Labelled(label.clone());
     let redis = start_store(images, "redis", 6379, &label, &["redis-server", "--save", "", "--maxmemory-policy", "noeviction"])?;
@@ -80,6 +86,9 @@ fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>) -> Result<()
     // By name, because leaving a package out would be another selection. All but the suite, which has a step of its own.
     command.args(["test", "--no-fail-fast", "--workspace", "--test", "[!s]*", "--test", "sinks"]);
     command.env("STREAMSYNC_TEST_REQUIRE_STORES", "1");
+    command.env("STREAMSYNC_TEST_REQUIRE_LANGUAGES", "1");
+    command.env("STREAMSYNC_TEST_LANGUAGES", languages);
+    command.env("STREAMSYNC_TEST_MODULE_CACHE", cache_dir()?.join("modules"));
     command.env("STREAMSYNC_TEST_REDIS_URL", format!("redis://{redis}"));
     command.env("STREAMSYNC_TEST_MONGODB_URI", format!("mongodb://{mongodb}/?directConnection=true"));
     tally.cargo("conformance of the sinks, on real stores", &mut command)

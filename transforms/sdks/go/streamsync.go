@@ -822,8 +822,10 @@ func (w *Write) TTL(seconds uint32) *Write {
 func (w *Write) Set(field Field, value Value) *Write {
 	c := w.changes
 	switch {
-	case c == nil || field.document != w.document.id:
-		panic("the transform sets a field of another document: declare it on the one it puts")
+	case c == nil:
+		panic("the transform sets a field of a document whose event is over")
+	case field.document != w.document.id:
+		c.fault = &Reject{"foreign-field", "the transform sets a field of another document: declare it on the one it puts"}
 	case w.action == actionDelete && field.cell >= len(w.document.key):
 		c.fault = &Reject{"delete-with-field", "the transform sets a field of a document that it deletes: set its key only"}
 	case len(w.document.targets) > 0:

@@ -1,0 +1,86 @@
+// All that an SDK can do, done once: see `transforms/features/rust`, which does the same.
+
+import { ABSENT, Double, Reject, Unsigned, defineTransform, kind, log, metrics, trim } from './streamsync.js';
+
+const KINDS = [
+  'boolean', 'int', 'uint', 'double', 'decimal', 'text', 'bytes', 'bits', 'json', 'geometry', 'date', 'time', 'datetime', 'timestamp', 'year',
+];
+const KIND_OF = { int: kind.bigint, uint: kind.unsigned, year: kind.integer };
+const nullOr = (make) => (value) => (value === null ? null : make(value));
+const WRAPPED = { uint: nullOr((value) => new Unsigned(value)), double: nullOr((value) => new Double(value)) };
+
+export const transform = defineTransform({
+  name: 'features',
+  version: '0.1.0',
+
+  open(table) {
+    table.seeDeletes();
+    const whatColumn = table.column('what', kind.text);
+    const textBefore = table.columnBefore('f_text', kind.text);
+    const typed = Object.fromEntries(KINDS.map((name) => [name, table.column(`f_${name}`, KIND_OF[name] ?? kind[name])]));
+    const any = Object.fromEntries(KINDS.map((name) => [name, table.column(`f_${name}`)]));
+    const all = table.document().copy('id').copyAs('f_text', 'copied.text', kind.text)
+      .field(...KINDS.map((name) => `typed.${name}`), ...KINDS.map((name) => `any.${name}`))
+      .field('meta.op', 'meta.offset', 'meta.partition', 'meta.changed_at', 'meta.presence');
+    const keyed = table.documentFor('keyed', 'nowhere').keyCopy('id').key('part').copy('what').field('value');
+    const whole = table.documentFor('whole').field('');
+
+    const does = {
+      all(row, changes) {
+        const values = {};
+        for (const name of KINDS) {
+          const value = row.get(typed[name]);
+          values[`typed.${name}`] = WRAPPED[name] ? WRAPPED[name](value) : value;
+        }
+        const presence = row.presence(textBefore);
+        for (const name of KINDS) values[`any.${name}`] = row.get(any[name]);
+        changes.put(all, {
+          ...values,
+          'meta.op': row.op,
+          'meta.offset': new Unsigned(row.offset),
+          'meta.partition': row.partition,
+          'meta.changed_at': row.changedAt,
+          'meta.presence': presence === ABSENT ? 'absent' : presence === null ? 'null' : 'present',
+        });
+      },
+      ttl: (row, changes) => changes.put(keyed, { part: 'a', value: row.get(typed.text) }, { ttlSeconds: 60 }),
+      two(row, changes) {
+        changes.put(keyed, { part: 'a' });
+        changes.put(keyed, { part: 'b', value: true });
+        changes.put(all, { 'meta.op': 'two' });
+      },
+      delete: (row, changes) => changes.delete(keyed, { part: 'a' }),
+      whole: (row, changes) => changes.put(whole, { '': row.get(typed.json) }),
+      absent: (row, changes) => changes.put(all, { 'typed.int': ABSENT, 'typed.text': undefined }),
+      minor: (row, changes) => changes.put(all, { 'typed.int': row.get(typed.decimal)?.minorUnits(2) }),
+      case(row, changes) {
+        const text = row.get(typed.text);
+        changes.put(all, { 'meta.op': trim(text), 'meta.presence': text.toUpperCase(), 'meta.partition': text.toLowerCase() });
+      },
+      log(row, changes) {
+        log.debug('debug');
+        log.info('info');
+        log.warn('warn');
+        log.error('error');
+        metrics.add('seen', 2);
+        metrics.add('seen', 3);
+        changes.skip();
+      },
+      skip: (row, changes) => changes.skip(),
+      reject(row, changes) {
+        changes.put(all, { 'meta.op': 'taken back' });
+        throw new Reject('on-purpose', 'é, on purpose');
+      },
+      'field of a delete': (row, changes) => changes.delete(keyed, { part: 'a', value: 1 }),
+    };
+
+    return (row, changes) => {
+      if (row.op === 'delete') {
+        changes.delete(all);
+        changes.put(keyed, { part: 'gone', value: row.get(textBefore) });
+      } else {
+        does[row.get(whatColumn)]?.(row, changes);
+      }
+    };
+  },
+});
