@@ -50,6 +50,8 @@ pub(crate) struct Member {
     worker: Option<Worker>,
     pub(crate) failpoints: Failpoints,
     pub(crate) environment: Vec<(String, String)>,
+    /// Its process is killed at the end, in place of a stop.
+    pub(crate) may_hang: bool,
 }
 
 /// How a scenario ended.
@@ -123,7 +125,7 @@ impl<'g> Rig<'g> {
         let failpoints = Failpoints::new(self.case.dir().join(format!("{name}.failpoints")))?;
         let mut all = settings(wires, &self.case, &failpoints);
         all.extend_from_slice(environment);
-        self.members.push(Member { name, worker: None, failpoints, environment: all });
+        self.members.push(Member { name, worker: None, failpoints, environment: all, may_hang: false });
         Ok(index)
     }
 
@@ -288,8 +290,10 @@ impl<'g> Rig<'g> {
         within(SWEEP_INTERVAL * 3, "both stores still equal MySQL", async || self.case.assert_equal().await).await?;
         let looks = self.versions.verdict()?;
         for member in std::mem::take(&mut self.members) {
-            if let Some(worker) = member.worker {
-                worker.stop().await?;
+            match member.worker {
+                Some(worker) if member.may_hang => worker.kill().await?,
+                Some(worker) => worker.stop().await?,
+                None => {}
             }
         }
         self.case.disconnect(self.case.name).await?;
