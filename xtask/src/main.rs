@@ -8,6 +8,7 @@ mod demo;
 mod docker;
 mod guests;
 mod images;
+mod mutants;
 mod progress;
 mod seed;
 mod simulate;
@@ -66,6 +67,12 @@ enum Command {
         #[arg(long, conflicts_with_all = ["histories", "from"])]
         seed: Option<u64>,
     },
+    /// Bugs on purpose, one at a time, which the simulation must catch
+    Mutants {
+        /// How many histories each of them gets at most
+        #[arg(long, default_value_t = 3_000)]
+        histories: u64,
+    },
     /// Format, lints, dependencies, then all tests
     Ci,
     /// Small checks of the tree itself
@@ -85,6 +92,7 @@ fn main() -> ExitCode {
         Command::Bench => bench::bench(),
         Command::Simulate { seed: Some(seed), .. } => simulate::simulate(&simulate::What::Seed(seed)),
         Command::Simulate { histories, from, seed: None } => simulate::simulate(&simulate::What::Histories { from, count: histories }),
+        Command::Mutants { histories } => mutants::mutants(histories),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };
