@@ -11,6 +11,7 @@ mod fuzz;
 mod guests;
 mod images;
 mod languages;
+mod mutants;
 mod progress;
 mod seed;
 mod simulate;
@@ -84,6 +85,12 @@ enum Command {
         /// One target alone
         target: Option<String>,
     },
+    /// Bugs on purpose, one at a time, which the simulation must catch
+    Mutants {
+        /// How many histories each of them gets at most
+        #[arg(long, default_value_t = 3_000)]
+        histories: u64,
+    },
     /// Format, lints, dependencies, then all tests
     Ci,
     /// Small checks of the tree itself
@@ -106,6 +113,7 @@ fn main() -> ExitCode {
         Command::Simulate { histories, from, seed: None } => simulate::simulate(&simulate::What::Histories { from, count: histories }),
         Command::Chaos { scenarios } => chaos::chaos(&scenarios),
         Command::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
+        Command::Mutants { histories } => mutants::mutants(histories),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };

@@ -12,7 +12,7 @@ const MOST_IN_DEV: u64 = 50_000;
 /// From here on it pays to build the engine itself, and nothing it depends on, to be fast.
 const MOST_IN_SLOW: u64 = 500;
 
-const FAST_ENGINE: [&str; 4] =
+pub(crate) const FAST_ENGINE: [&str; 4] =
     ["--config", "profile.dev.package.streamsync.opt-level=2", "--config", "profile.dev.package.streamsync.debug-assertions=false"];
 
 /// What to simulate.
