@@ -354,7 +354,7 @@ fn planned(id: Value<'_>, doc: Value<'_>) -> WritePlan {
         schema: 0,
         op: Op::Create,
         changed_at_us: 0,
-        snapshot: false,
+        snapshot: streamsync::change::Snapshot::No,
         null_value: false,
         follows_own_delete: false,
         before: None,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use streamsync::change::{ChangeBatch, ChangeEvent, Column, Op, TableSchema, Tag, Value};
+use streamsync::change::{ChangeBatch, ChangeEvent, Column, Op, Snapshot, TableSchema, Tag, Value};
 use streamsync::config::Format;
 use streamsync::fence::Generation;
 use streamsync::plan;
@@ -84,7 +84,7 @@ fn batch() -> ChangeBatch {
             schema: 0,
             op,
             changed_at_us: 0,
-            snapshot: false,
+            snapshot: Snapshot::No,
             null_value: false,
             follows_own_delete: false,
             before,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use streamsync::change::{Cells, ChangeBatch, ChangeEvent, Column, Op, TableSchema, Tag, Value};
+use streamsync::change::{Cells, ChangeBatch, ChangeEvent, Column, Op, Snapshot, TableSchema, Tag, Value};
 use streamsync::config::{Format, RouteSettings};
 use streamsync::fence::Generation;
 use streamsync::plan;
@@ -145,7 +145,7 @@ fn keys(route: &Arc<RouteSettings>, tags: &[Tag], parts: &[Part], explicit: bool
         schema: 0,
         op: Op::Create,
         changed_at_us: 0,
-        snapshot: false,
+        snapshot: Snapshot::No,
         null_value: false,
         follows_own_delete: false,
         before: None,

@@ -46,7 +46,8 @@ pub(crate) fn run(data: &[u8]) {
         accept_truncated_log: input.flag(),
         now_ms: i64::from(input.byte()),
         group: "g",
-        control_topic: "c",
+        begins_at: None,
+        route: "r",
     };
     match resolve(&known) {
         Ok(start) => {
