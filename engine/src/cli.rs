@@ -14,6 +14,7 @@ mod check;
 mod demo;
 mod dlq;
 mod generation;
+mod rollout;
 mod run;
 mod transform;
 
@@ -76,11 +77,19 @@ enum Command {
     Dlq(dlq::DlqCommand),
     /// Show it at work with nothing installed: an invented shop, a Kafka in this process, and a check that both stores equal the shop.
     Demo(demo::DemoArguments),
-    /// Write, build, try and compare transforms.
+    /// Write, build, try and compare transforms; change those of a running worker.
     #[command(subcommand)]
-    Transform(transform::TransformCommand),
+    Transform(TransformCommand),
     /// Write the events of a topic to a file, as `transform test` reads them. The group's offsets stay where they are.
     Capture(capture::CaptureArguments),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum TransformCommand {
+    #[command(flatten)]
+    Project(transform::TransformCommand),
+    #[command(flatten)]
+    Running(rollout::RolloutCommand),
 }
 
 /// Where the configuration is.
@@ -139,7 +148,8 @@ fn execute(cli: Cli) -> Exit {
         Command::Rebuild(arguments) => runtime.block_on(generation::rebuild(arguments)),
         Command::Dlq(command) => runtime.block_on(dlq::dlq(command)),
         Command::Demo(arguments) => runtime.block_on(demo::demo(arguments)),
-        Command::Transform(command) => transform::transform(command),
+        Command::Transform(TransformCommand::Project(command)) => transform::transform(command),
+        Command::Transform(TransformCommand::Running(command)) => runtime.block_on(rollout::rollout(command)),
         Command::Capture(arguments) => capture::capture(arguments),
     }
 }

@@ -12,6 +12,7 @@ mod environment;
 mod fault;
 mod kafka;
 mod places;
+mod reload;
 mod routes;
 mod secret;
 mod section;
@@ -25,6 +26,7 @@ mod words;
 pub use fault::{ConfigFault, Entry};
 pub use kafka::PROTECTED_PROPERTIES;
 pub use settings::*;
+pub(crate) use transforms::module_file;
 pub(crate) use units::duration;
 
 use fault::{Origin, Report, Spot};
@@ -143,6 +145,7 @@ fn sections(mut root: Section<'_>, reading: &Reading) -> Settings {
         sinks,
         routes,
         passed_over_topics,
+        directory: reading.directory.clone(),
     };
     check_topics(&root, &settings);
     root.finish();
@@ -187,8 +190,16 @@ fn http(root: &mut Section<'_>) -> HttpSettings {
         let remedy = "set http.expose = true if the network may see metrics and status, or listen on 127.0.0.1";
         section.fault("listen", format!("{listen} can be reached from other machines"), remedy);
     }
+    let token = section.secret("token", "\"${file:/run/secrets/streamsync_token}\"").and_then(|secret| {
+        let token = Token::new(secret);
+        if token.is_none() {
+            let remedy = format!("make one of at least {} bytes, for example with `openssl rand -hex 24`", Token::MIN_BYTES);
+            section.fault("token", "is too short", remedy);
+        }
+        token
+    });
     section.finish();
-    HttpSettings { listen, stalled_after }
+    HttpSettings { listen, stalled_after, token }
 }
 
 fn dead_letters(root: &mut Section<'_>) -> DeadLetterSettings {

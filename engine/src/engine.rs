@@ -24,10 +24,11 @@ use crate::identity::{Identities, KafkaIdentities};
 use crate::lane::Backoff;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
+use crate::rollout::{Desk, Rollout, RouteRollout, desk};
 use crate::sink::{self, Sink};
 use crate::source::cluster::{KafkaTopics, Topics};
 use crate::source::{KafkaSource, Source, SourceEvent};
-use crate::transform::{Guest, Module, TransformHost};
+use crate::transform::{Guest, Module, SetupError, TransformHost};
 
 pub use operate::{Begun, Known, KnownSink, OperateError, Operator, RefillFrom};
 pub use redrive::Redriver;
@@ -99,7 +100,7 @@ impl Parts {
         for route in &settings.routes {
             health.route(&route.name, &route.topic, &format!("{}.{}", route.database, route.table));
         }
-        let modules = load_modules(Arc::clone(&settings), &metrics).await?;
+        let modules = load_modules(Arc::clone(&settings)).await?;
         let sinks = sink::build(&settings)?;
         let dead_letters = Arc::new(KafkaDeadLetters::new(&settings)?);
         let identities = Arc::new(KafkaIdentities::new(&settings)?);
@@ -108,7 +109,7 @@ impl Parts {
     }
 }
 
-async fn load_modules(settings: Arc<Settings>, metrics: &Metrics) -> Result<Vec<Arc<Module>>, Error> {
+async fn load_modules(settings: Arc<Settings>) -> Result<Vec<Arc<Module>>, Error> {
     let mut compiling = JoinSet::new();
     let routes = settings.routes.clone();
     compiling.spawn_blocking(move || {
@@ -125,36 +126,52 @@ async fn load_modules(settings: Arc<Settings>, metrics: &Metrics) -> Result<Vec<
         }
     };
     for (route, module) in routes.iter().zip(&modules) {
-        metrics.route(&route.name).module(&module.digest);
         tracing::info!(route = route.name, module = module.name, version = module.version, sha256 = module.digest, "module loaded");
     }
     Ok(modules)
 }
 
-/// Runs a worker until `shutdown` resolves, or until it can't go on.
+/// Runs a worker until `shutdown` resolves, or until it can't go on. Its modules change as the desk is asked to.
 pub async fn run(
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    desk: Desk,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    run_parts(Parts::build(settings, metrics, health).await?, shutdown).await
+    run_parts_with(Parts::build(settings, metrics, health).await?, desk, shutdown).await
+}
+
+/// The same with parts that the caller made, and no desk.
+pub async fn run_parts(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let (_requests, desk) = desk();
+    run_parts_with(parts, desk, shutdown).await
 }
 
 /// The same with parts that the caller made.
-pub async fn run_parts(parts: Parts, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    run_source(parts, |settings, events| Ok(KafkaSource::start(settings, events)?), shutdown).await
+pub async fn run_parts_with(parts: Parts, desk: Desk, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    run_all(parts, desk, |settings, events| Ok(KafkaSource::start(settings, events)?), shutdown).await
 }
 
-/// The same where also the source is the caller's. `start` is called once the stores are fit; its source sends to the channel, and drops
-/// its sender when it has let go of everything.
+/// The same where also the source is the caller's, and without a desk. `start` is called once the stores are fit; its source sends to the
+/// channel, and drops its sender when it has let go of everything.
 pub async fn run_source(
     parts: Parts,
     start: impl FnOnce(&Settings, mpsc::Sender<SourceEvent>) -> Result<Arc<dyn Source>, Error>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let (_requests, desk) = desk();
+    run_all(parts, desk, start, shutdown).await
+}
+
+async fn run_all(
+    parts: Parts,
+    desk: Desk,
+    start: impl FnOnce(&Settings, mpsc::Sender<SourceEvent>) -> Result<Arc<dyn Source>, Error>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let (stop, stopped) = watch::channel(false);
-    let mut sweeps = JoinSet::new();
+    let mut beside = JoinSet::new();
     tokio::pin!(shutdown);
     tokio::select! {
         biased;
@@ -163,23 +180,27 @@ pub async fn run_source(
     }
     for sink in &parts.sinks {
         if let Some(interval) = sink.sweep_interval() {
-            sweeps.spawn(sweep(Arc::clone(sink), interval, told(stopped.clone())));
+            beside.spawn(sweep(Arc::clone(sink), interval, told(stopped.clone())));
         }
     }
-    let result = work(parts, start, shutdown).await;
+    let rollout = Rollout::new(&parts.settings, &parts.modules, &parts.metrics, &parts.health, parts.machine);
+    let routes = rollout.routes();
+    beside.spawn(rollout.run(desk, told(stopped.clone())));
+    let result = work(parts, routes, start, shutdown).await;
     stop.send_replace(true);
-    sweeps.join_all().await;
+    beside.join_all().await;
     result
 }
 
 async fn work(
     parts: Parts,
+    routes: Vec<Arc<RouteRollout>>,
     start: impl FnOnce(&Settings, mpsc::Sender<SourceEvent>) -> Result<Arc<dyn Source>, Error>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (events_in, events) = mpsc::channel(16);
     let source = start(&parts.settings, events_in)?;
-    let worker = Worker::new(parts, source);
+    let worker = Worker::new(parts, routes, source);
     worker.run(events, shutdown).await
 }
 
@@ -230,7 +251,12 @@ pub async fn check_modules(settings: Arc<Settings>) -> Vec<String> {
             Ok(host) => host,
             Err(error) => return vec![error.to_string()],
         };
-        let start = |route: &Arc<RouteSettings>| Guest::new(host.load(&route.transform)?, Arc::clone(route), &settings.sinks);
+        let start = |route: &Arc<RouteSettings>| -> Result<(), SetupError> {
+            drop(Guest::new(host.load(&route.transform)?, Arc::clone(route), &settings.sinks)?);
+            let Some(shadow) = &route.transform.shadow else { return Ok(()) };
+            let second = Arc::new(RouteSettings { transform: shadow.transform.clone(), ..(**route).clone() });
+            Guest::new(host.load(&shadow.transform)?, second, &settings.sinks).map(drop)
+        };
         settings.routes.iter().filter_map(|route| start(route).err().map(|error| format!("route {}: {error}", route.name))).collect()
     });
     match trying.join_next().await {

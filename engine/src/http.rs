@@ -1,4 +1,4 @@
-//! What an operator and a scheduler see: metrics, liveness, readiness, a status page. Nothing here changes anything.
+//! What an operator and a scheduler see: metrics, liveness, readiness, a status page. Only `control` changes anything.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,10 +12,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+mod control;
 pub mod health;
 mod status;
 
-pub use health::{Health, LaneHealth, Phase};
+pub use control::Control;
+pub use health::{Health, LaneHealth, Phase, ShownModule};
 
 use crate::metrics::Metrics;
 
@@ -55,7 +57,7 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(listen).await.map_err(|source| Error::Listen { listen, source })
 }
 
-/// Serves until `shutdown`.
+/// Serves until `shutdown`, without anything that changes the worker.
 ///
 /// # Errors
 /// [`Error::Serve`].
@@ -65,13 +67,34 @@ pub async fn serve(
     health: Arc<Health>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let app = Router::new()
+    serve_app(listener, shown(metrics, health), shutdown).await
+}
+
+/// The same, and what changes the worker.
+///
+/// # Errors
+/// [`Error::Serve`].
+pub async fn serve_with_control(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    control: Control,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
+    serve_app(listener, shown(metrics, health).merge(control::routes(control)), shutdown).await
+}
+
+fn shown(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
+    Router::new()
         .route("/", get(page))
         .route("/status", get(status))
         .route("/metrics", get(metrics_text))
         .route("/live", get(live))
         .route("/ready", get(ready))
-        .with_state(Shared { metrics, health });
+        .with_state(Shared { metrics, health })
+}
+
+async fn serve_app(listener: TcpListener, app: Router, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
     let until = async move {
         shutdown.await;

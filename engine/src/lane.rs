@@ -4,13 +4,16 @@
 //! transforms and plans; *settle* writes to all sinks at once, retries, and sends dead letters; *commit* stores what is settled.
 //! One batch is being written at a time, so settling and commits stay in order, and an offset never passes an unsettled record.
 
+mod breaker;
 mod mark;
 mod meter;
 mod prepare;
 mod progress;
 mod redrive;
 mod rehearse;
+mod second;
 mod settle;
+pub(crate) mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use crate::identity::{FirstSeen, Identities, Seen};
 use crate::machine::Machine;
 use crate::metrics::{Metrics, SinkMetrics};
 use crate::plan::WritePlan;
+use crate::rollout::RouteRollout;
 use crate::sink::Sink;
 use crate::source::{BatchLimits, PartitionReader, TopicPartition};
 
@@ -165,16 +169,24 @@ impl Lane {
             source: source.clone(),
             generation,
             route: prepare.settings(),
-            module: prepare.module_digest().to_owned(),
             meter: Arc::clone(&meter),
             budget,
         };
         // Each task hears of orders on a channel of its own: one with several receivers wakes them in an order drawn by lot, and a
         // simulated history could not be told again.
-        let [(to_prepare, preparing), (to_settle, settling), (to_commit, committing)] = [(); 3].map(|()| watch::channel(*orders.borrow()));
-        let mut heard_by = vec![to_prepare, to_settle, to_commit];
+        let [(to_prepare, preparing), (to_settle, settling), (to_commit, committing), (to_shadow, shadowing)] =
+            [(); 4].map(|()| watch::channel(*orders.borrow()));
+        let mut heard_by = vec![to_prepare, to_settle, to_commit, to_shadow];
+        // Ends with the lane, wherever it is: nobody waits for a comparison.
+        let mut beside = JoinSet::new();
+        let (observed_in, observed_out) = mpsc::channel(1);
+        let rollout = prepare.rollout();
+        if let Some(rollout) = &rollout {
+            beside.spawn(second::shadow_all(Arc::clone(&shared), Arc::clone(rollout), observed_out, shadowing));
+        }
+        let observer = Observer { rollout, observed: observed_in };
         let mut tasks = JoinSet::new();
-        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, plans_in, preparing));
+        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, observer, plans_in, preparing));
         tasks.spawn(settle_all(settler, plans_out, settled_in, settling));
         tasks.spawn(progress::commit_all(shared, source, marks, settled_out, committing));
 
@@ -214,17 +226,27 @@ async fn prepare_all(
     mut prepare: Prepare,
     mut reader: Box<dyn PartitionReader>,
     meter: Arc<Meter>,
+    observer: Observer,
     plans: mpsc::Sender<QueuedPlan>,
     mut orders: watch::Receiver<Order>,
 ) -> End {
     let batch = &shared.settings.batch;
     let limits = BatchLimits { max_records: batch.max_records, max_bytes: batch.max_bytes, linger: batch.linger };
     let mut backoff = settle::Backoff::new(&shared.settings.retry);
+    let mut changes = prepare.changes();
+    let mut breaker = breaker::Breaker::new(prepare.max_failures());
     loop {
         let read = tokio::select! {
             biased;
             () = ended(&mut orders) => return End::Stopped,
             () = plans.closed() => return End::Stopped,
+            // Between two batches: what was prepared with the module before is settled in its place.
+            () = changes.next() => {
+                let Some((returned, ())) = on_a_thread(shared.machine, prepare, Prepare::adopt).await else { return defect() };
+                prepare = returned;
+                breaker.reset(prepare.max_failures());
+                continue;
+            }
             read = reader.next_batch(limits) => read,
         };
         let records = match read {
@@ -245,21 +267,68 @@ async fn prepare_all(
         };
         backoff.reset();
         meter.read();
-        // Decoding and guests may take milliseconds: they run on a thread of their own, never on the runtime's.
-        let prepared = move || {
-            let prepared = prepare.batch(records);
-            (prepare, prepared)
-        };
-        let Some((returned, prepared)) = shared.machine.away(prepared).await else {
-            return End::Halted("a defect in the engine stopped the lane while it prepared a batch".to_owned());
-        };
+        let observe = observer.waits();
+        let done = on_a_thread(shared.machine, prepare, move |prepare| prepare.batch(records, observe)).await;
+        let Some((returned, mut prepared)) = done else { return defect() };
         prepare = returned;
-        meter.prepared(&prepared, &prepare.guested());
+        observer.observe(&shared, &mut prepared);
+        let guested = prepare.guested();
+        meter.prepared(&prepared, &guested);
+        if let Err(halt) = breaker.batch(&prepared, &guested) {
+            return End::Halted(halt);
+        }
         let waiting = meter::Waiting::begin(&shared.metrics.prepared_batches);
         if plans.send((prepared.plan, prepared.seen, waiting)).await.is_err() {
             return End::Stopped;
         }
     }
+}
+
+/// Shows batches to the second guest.
+struct Observer {
+    rollout: Option<Arc<RouteRollout>>,
+    observed: mpsc::Sender<second::Observed>,
+}
+
+impl Observer {
+    fn waits(&self) -> bool {
+        self.observed.capacity() > 0
+    }
+
+    fn observe(&self, shared: &Shared, prepared: &mut prepare::Prepared) {
+        let Some(rollout) = &self.rollout else { return };
+        if let Some(observed) = prepared.observed.take()
+            && self.observed.try_send(observed).is_err()
+        {
+            tracing::debug!("the comparison has ended");
+        }
+        if prepared.unobserved == 0 && prepared.compared.is_none() {
+            return;
+        }
+        let metrics = shared.metrics.route(&rollout.deployed().route.name);
+        metrics.shadow_skipped(prepared.unobserved);
+        if let Some((second, compared)) = prepared.compared.take() {
+            rollout.compared(&second, &prepared.plan.records.source, compared.clone());
+            metrics.shadow(&compared);
+        }
+    }
+}
+
+/// Decoding and guests may take milliseconds: they run on a thread of their own, never on the runtime's. `None`: it panicked.
+async fn on_a_thread<S, T>(machine: Machine, mut stages: S, work: impl FnOnce(&mut S) -> T + Send + 'static) -> Option<(S, T)>
+where
+    S: Send + 'static,
+    T: Send + 'static,
+{
+    let done = machine.away(move || {
+        let done = work(&mut stages);
+        (stages, done)
+    });
+    done.await
+}
+
+fn defect() -> End {
+    End::Halted("a defect in the engine stopped the lane while it prepared a batch".to_owned())
 }
 
 /// Writes plans in order, one at a time, until every record of a plan has its outcome.

@@ -33,6 +33,7 @@ pub mod engine;
 pub mod identity;
 pub mod lane;
 pub mod machine;
+pub mod rollout;
 
 // What surrounds it.
 pub mod cli;

@@ -16,6 +16,7 @@ pub mod names;
 mod process;
 
 use crate::change::PassedOver;
+use crate::plan::compare::Compared;
 use crate::sink::WriteOutcome;
 use names::Definition;
 
@@ -46,6 +47,8 @@ pub struct Metrics {
     rewinds: IntCounterVec,
     swept: IntCounterVec,
     module_info: IntGaugeVec,
+    module_swaps: IntCounterVec,
+    shadow_events: IntCounterVec,
     writes: IntCounterVec,
     write_seconds: HistogramVec,
     retries: IntCounterVec,
@@ -110,6 +113,8 @@ pub struct RouteMetrics {
     traps: IntCounterVec,
     guest: IntCounterVec,
     module_info: IntGaugeVec,
+    swaps: [IntCounter; 4],
+    shadow: [IntCounter; 4],
     codes: Mutex<BTreeSet<String>>,
     guest_names: Mutex<BTreeSet<String>>,
     digest: Mutex<Option<String>>,
@@ -156,6 +161,19 @@ pub enum CommitResult {
     Lost,
 }
 
+/// What became of the wish for another module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapResult {
+    /// It runs.
+    Swapped,
+    /// The second module is the first now.
+    Promoted,
+    /// What ran before runs again.
+    RolledBack,
+    /// Nothing was changed.
+    Refused,
+}
+
 impl Metrics {
     /// Registers everything.
     ///
@@ -188,6 +206,8 @@ impl Metrics {
             rewinds: counters(r, &names::REWINDS)?,
             swept: counters(r, &names::SWEPT)?,
             module_info: gauges(r, &names::MODULE_INFO)?,
+            module_swaps: counters(r, &names::MODULE_SWAPS)?,
+            shadow_events: counters(r, &names::SHADOW_EVENTS)?,
             writes: counters(r, &names::WRITES)?,
             write_seconds: histograms(r, &names::WRITE_SECONDS, SECONDS)?,
             retries: counters(r, &names::RETRIES)?,
@@ -304,6 +324,8 @@ impl Metrics {
             traps: self.transform_traps.clone(),
             guest: self.guest.clone(),
             module_info: self.module_info.clone(),
+            shadow: ["equal", "different", "failed", "skipped"].map(|result| self.shadow_events.with_label_values(&[route, result])),
+            swaps: ["swapped", "promoted", "rolled_back", "refused"].map(|result| self.module_swaps.with_label_values(&[route, result])),
             codes: Mutex::default(),
             guest_names: Mutex::default(),
             digest: Mutex::default(),
@@ -340,6 +362,32 @@ impl RouteMetrics {
     pub fn guest(&self, name: &str, by: u64) {
         let name = capped(&self.guest_names, name);
         self.guest.with_label_values(&[self.route.as_str(), name]).inc_by(by);
+    }
+
+    /// Counts a change of the module.
+    pub fn swap(&self, result: SwapResult) {
+        let [swapped, promoted, rolled_back, refused] = &self.swaps;
+        match result {
+            SwapResult::Swapped => swapped,
+            SwapResult::Promoted => promoted,
+            SwapResult::RolledBack => rolled_back,
+            SwapResult::Refused => refused,
+        }
+        .inc();
+    }
+
+    /// Counts what a second module was compared on.
+    pub fn shadow(&self, compared: &Compared) {
+        let [equal, different, failed, _] = &self.shadow;
+        equal.inc_by(compared.equal);
+        different.inc_by(compared.different);
+        failed.inc_by(compared.failed);
+    }
+
+    /// Counts what it was not compared on.
+    pub fn shadow_skipped(&self, events: u64) {
+        let [.., skipped] = &self.shadow;
+        skipped.inc_by(events);
     }
 
     /// Says which module runs.

@@ -10,6 +10,7 @@ mod build;
 mod calendar;
 mod cell;
 mod coalesce;
+pub mod compare;
 mod decimal128;
 mod json;
 mod json_to_bson;
@@ -134,11 +135,15 @@ pub enum Fault {
 pub struct WritePlan {
     /// The records as they were read.
     pub records: RecordBatch,
+    /// SHA-256 of the module that made the plan, in hexadecimal; empty where there is none.
+    pub module: Arc<str>,
+    /// The records that a second module decided, where there is one.
+    pub canary: Option<Canary>,
     /// For each record.
     pub planned: Vec<Planned>,
     /// For each record `(changed_at_us, snapshot)` where it is a row change.
     pub changed_at: Vec<Option<(i64, bool)>>,
-    /// One for each sink that the route writes to.
+    /// One for each sink that the route writes to, and one more for each sink where a second module wrote too.
     pub sinks: Vec<SinkWrites>,
     /// Records to dead-letter, or to halt at.
     pub faults: Vec<RecordFault>,
@@ -146,6 +151,15 @@ pub struct WritePlan {
     pub marks: Vec<SinkWrites>,
     /// Index of the last record that truncates the table. Puts behind it stay, because their fences are greater.
     pub truncate: Option<u32>,
+}
+
+/// What a second module decided of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// SHA-256 of the second module, in hexadecimal.
+    pub module: Arc<str>,
+    /// Indexes into the records, in their order.
+    pub records: Vec<u32>,
 }
 
 /// Why a guest's write can't be stored. The row's values are never in the text.

@@ -5,6 +5,7 @@
 
 mod bindings;
 mod cache;
+pub mod canary;
 mod contract;
 mod deserialize;
 mod guest;
@@ -16,6 +17,7 @@ mod lower;
 mod module;
 mod open;
 mod shape;
+mod signature;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -23,8 +25,8 @@ use std::sync::Arc;
 
 pub use contract::{VERSIONS as CONTRACT_VERSIONS, exported as contract_of};
 pub use guest::{Guest, GuestStats};
-pub(crate) use host::check_kind;
 pub use host::{SetupError, TransformHost, sha256};
+pub(crate) use host::{check_kind, signature_file};
 pub use lift::{Answer, answer};
 pub use lower::lower;
 pub use module::Module;
@@ -37,7 +39,7 @@ pub mod wire {
 
 use crate::change::{Cells, TableSchema};
 use crate::config::TargetSettings;
-use crate::plan::RecordFault;
+use crate::plan::{Canary, RecordFault};
 use crate::route::RoutedBatch;
 
 /// Tag of a cell that stands for a column of the after image, unchanged.
@@ -193,7 +195,7 @@ pub enum GuestAction {
 }
 
 /// Events of one schema with the guest's answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GuestGroup {
     /// The schema, as the guest wants it.
     pub opened: Arc<OpenedSchema>,
@@ -214,4 +216,15 @@ pub struct GuestBatch {
     pub groups: Vec<GuestGroup>,
     /// Faults that the guest made.
     pub faults: Vec<RecordFault>,
+    /// What a second guest says instead, of the records that are its own: they are not among `groups` and `faults`.
+    pub canary: Option<CanaryAnswers>,
+}
+
+/// A second guest's answers to its share of a batch.
+#[derive(Debug)]
+pub struct CanaryAnswers {
+    /// Its records, and its module.
+    pub canary: Canary,
+    /// In event order.
+    pub groups: Vec<GuestGroup>,
 }

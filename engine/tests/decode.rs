@@ -62,11 +62,14 @@ fn route(table: &str, format: Format) -> Arc<RouteSettings> {
     let transform = TransformSettings {
         module: PathBuf::new(),
         sha256: None,
+        signature_key: None,
         config: String::new(),
         call_timeout: Duration::ZERO,
         max_memory_bytes: 0,
         max_output_bytes: 0,
         max_log_lines: 0,
+        max_failures: 100,
+        shadow: None,
     };
     Arc::new(RouteSettings {
         name: table.into(),

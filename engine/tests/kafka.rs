@@ -82,11 +82,14 @@ impl Kafka {
             transform: TransformSettings {
                 module: "orders.wasm".into(),
                 sha256: None,
+                signature_key: None,
                 config: "{}".into(),
                 call_timeout: Duration::from_secs(1),
                 max_memory_bytes: 1 << 20,
                 max_output_bytes: 1 << 20,
                 max_log_lines: 10,
+                max_failures: 100,
+                shadow: None,
             },
             targets: Vec::new(),
             on_truncate: OnTruncate::Halt,
@@ -108,12 +111,13 @@ impl Kafka {
             retry: RetrySettings { initial: Duration::from_millis(10), max: Duration::from_secs(1), jitter_seed: None },
             drain_timeout: Duration::from_secs(5),
             loss_check_interval: Duration::from_secs(5),
-            http: HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), stalled_after: Duration::from_secs(60) },
+            http: HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), stalled_after: Duration::from_secs(60), token: None },
             dead_letters: DeadLetterSettings { topic: format!("{}.dead", self.topic), max_per_minute: 10, max_bytes: 1000 },
-            transforms: TransformHostSettings { cache_dir: None, max_instances: 1 },
+            transforms: TransformHostSettings { cache_dir: None, max_instances: 1, watch: None },
             sinks: Vec::new(),
             routes: vec![Arc::new(route)],
             passed_over_topics: Vec::new(),
+            directory: std::path::PathBuf::new(),
         }
     }
 

@@ -3,6 +3,12 @@
 
 #[path = "lane/redrive.rs"]
 mod redrive;
+#[path = "lane/rolling.rs"]
+mod rolling;
+#[path = "lane/shadow.rs"]
+mod shadow;
+#[path = "lane/swap.rs"]
+mod swap;
 #[path = "lane/worker.rs"]
 mod worker;
 #[path = "lane/world.rs"]

@@ -39,12 +39,15 @@ fn settings(module: PathBuf, config: &str) -> TransformSettings {
     TransformSettings {
         module,
         sha256: None,
+        signature_key: None,
         config: config.to_owned(),
         // Python on a machine that is busy with other tests.
         call_timeout: Duration::from_secs(30),
         max_memory_bytes: 256 << 20,
         max_output_bytes: 64 << 20,
         max_log_lines: 100,
+        max_failures: 100,
+        shadow: None,
     }
 }
 
@@ -89,7 +92,7 @@ fn said(module: &Arc<Module>, case: &Case, path: &Path, batch_size: usize) -> Sa
 fn check(cases: &[Case]) {
     let Some(folder) = components() else { return };
     let cache_dir = std::env::var_os("STREAMSYNC_TEST_MODULE_CACHE").map(PathBuf::from);
-    let host = TransformHost::new(&TransformHostSettings { cache_dir, max_instances: 2 }).expect("a host");
+    let host = TransformHost::new(&TransformHostSettings { cache_dir, max_instances: 2, watch: None }).expect("a host");
     for case in cases {
         let mut reference: Vec<Said> = Vec::new();
         for language in LANGUAGES {

@@ -87,15 +87,18 @@ fn load(content: &[u8], pinned: Option<&str>) -> SetupError {
     let directory = tempfile::tempdir().expect("a directory");
     let module = directory.path().join("t.wasm");
     std::fs::write(&module, content).expect("written");
-    let host = TransformHost::new(&TransformHostSettings { cache_dir: None, max_instances: 1 }).expect("a host");
+    let host = TransformHost::new(&TransformHostSettings { cache_dir: None, max_instances: 1, watch: None }).expect("a host");
     let settings = TransformSettings {
         module,
         sha256: pinned.map(str::to_owned),
+        signature_key: None,
         config: "{}".to_owned(),
         call_timeout: Duration::from_secs(1),
         max_memory_bytes: 1 << 24,
         max_output_bytes: 1 << 20,
         max_log_lines: 10,
+        max_failures: 100,
+        shadow: None,
     };
     host.load(&settings).err().expect("refused")
 }
@@ -371,7 +374,7 @@ fn planned(id: Value<'_>, doc: Value<'_>) -> WritePlan {
     cells.push(doc);
     let group = GuestGroup { opened, events: vec![0], writes: vec![first, second], cells };
     let routed = RoutedBatch { route, batch, faults: vec![] };
-    plan::build(GuestBatch { routed, groups: vec![group], faults: vec![] }, Generation::FIRST, "0123456789abcdef")
+    plan::build(GuestBatch { routed, groups: vec![group], faults: vec![], canary: None }, Generation::FIRST, "0123456789abcdef")
 }
 
 #[test]

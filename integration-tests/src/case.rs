@@ -219,7 +219,7 @@ impl Case {
 
     fn write_config(&self, name: &str, http_port: u16) -> Result<PathBuf> {
         let config = self.dir.join(format!("{name}.toml"));
-        std::fs::write(&config, self.config(http_port)?).with_context(|| format!("write {}", config.display()))?;
+        std::fs::write(&config, self.config(http_port, &[])?).with_context(|| format!("write {}", config.display()))?;
         Ok(config)
     }
 
@@ -230,6 +230,26 @@ impl Case {
     pub async fn command(&self, arguments: &[&str]) -> Result<(bool, String)> {
         let config = self.write_config("command", free_port()?)?;
         crate::worker::printed(&config, arguments).await
+    }
+
+    /// Starts a worker with these modules in place of their tables' own.
+    ///
+    /// # Errors
+    /// It does not serve.
+    pub async fn start_worker_with(&self, modules: &[(&str, PathBuf)]) -> Result<Worker> {
+        let http_port = free_port()?;
+        let config = self.dir.join("worker.toml");
+        std::fs::write(&config, self.config(http_port, modules)?).with_context(|| format!("write {}", config.display()))?;
+        Worker::start(&config, http_port, &self.log(), &[]).await
+    }
+
+    /// The component of a transform, as `cargo xtask guests` built it.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn component(&self, transform: &str) -> Result<Vec<u8>> {
+        let path = guests()?.join(format!("{transform}.wasm"));
+        std::fs::read(&path).with_context(|| format!("read {}", path.display()))
     }
 
     /// Where the workers of this case log.
@@ -314,10 +334,8 @@ impl Case {
         Ok(all)
     }
 
-    fn config(&self, http_port: u16) -> Result<String> {
-        let guests = PathBuf::from(
-            std::env::var_os("STREAMSYNC_TEST_GUESTS").context("STREAMSYNC_TEST_GUESTS is not set: start by `cargo xtask test`")?,
-        );
+    fn config(&self, http_port: u16, modules: &[(&str, PathBuf)]) -> Result<String> {
+        let guests = guests()?;
         let Self { name, stack, redis_port, mongodb_port, number, .. } = self;
         let mut toml = format!(
             "[kafka]\nbrokers = {:?}\ngroup = {:?}\ncontrol_topic = \"{name}.control\"\nreplication_factor = 1\ncommit_interval = \"100ms\"\n\n\
@@ -332,6 +350,7 @@ impl Case {
             mongodb_uri(*mongodb_port),
         );
         for TableCheck { name: table, transform, .. } in &self.tables {
+            let own = modules.iter().find(|(of, _)| of == table).map(|(_, module)| module.clone());
             write!(
                 toml,
                 "\n[[routes]]\nname = \"{table}\"\ntopic = {:?}\ntable = \"{name}.{table}\"\nformat = \"json-with-schema\"\n\
@@ -339,11 +358,16 @@ impl Case {
                  [routes.targets.redis]\nsink = \"redis\"\nprefix = \"{table}\"\n\
                  [routes.targets.mongodb]\nsink = \"mongodb\"\ncollection = \"{table}\"\n",
                 self.topic(table),
-                guests.join(format!("{transform}.wasm")),
+                own.unwrap_or_else(|| guests.join(format!("{transform}.wasm"))),
             )?;
         }
         Ok(toml)
     }
+}
+
+fn guests() -> Result<PathBuf> {
+    let guests = std::env::var_os("STREAMSYNC_TEST_GUESTS").context("STREAMSYNC_TEST_GUESTS is not set: start by `cargo xtask test`")?;
+    Ok(PathBuf::from(guests))
 }
 
 fn topic(name: &str, table: &str) -> String {

@@ -53,7 +53,11 @@ pub(crate) fn run(data: &[u8]) {
         assert!(!code.is_empty() && code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_graphic()), "{code:?}");
     }
     let routed = RoutedBatch { route, batch, faults: vec![] };
-    check_plan(&plan::build(GuestBatch { routed, groups: vec![answer.group], faults: vec![] }, Generation::FIRST, "0123456789abcdef"));
+    check_plan(&plan::build(
+        GuestBatch { routed, groups: vec![answer.group], faults: vec![], canary: None },
+        Generation::FIRST,
+        "0123456789abcdef",
+    ));
 }
 
 /// An insert, an update and a delete of a row with a number, a text and a decimal.

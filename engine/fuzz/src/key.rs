@@ -162,7 +162,7 @@ fn keys(route: &Arc<RouteSettings>, tags: &[Tag], parts: &[Part], explicit: bool
     }
     let group = GuestGroup { opened, events: vec![0], writes, cells };
     let routed = RoutedBatch { route: Arc::clone(route), batch, faults: vec![] };
-    let plan = plan::build(GuestBatch { routed, groups: vec![group], faults: vec![] }, Generation::FIRST, "0123456789abcdef");
+    let plan = plan::build(GuestBatch { routed, groups: vec![group], faults: vec![], canary: None }, Generation::FIRST, "0123456789abcdef");
     check_plan(&plan);
     [0, 1].map(|sink| plan.sinks.get(sink).and_then(|writes| writes.writes.first().map(|write| writes.slice(write.key).to_vec())))
 }

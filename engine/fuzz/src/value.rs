@@ -158,7 +158,7 @@ fn planned(route: &Arc<RouteSettings>, batch: ChangeBatch) -> WritePlan {
     }
     let group = GuestGroup { opened, events: vec![0], writes, cells };
     let routed = RoutedBatch { route: Arc::clone(route), batch, faults: vec![] };
-    plan::build(GuestBatch { routed, groups: vec![group], faults: vec![] }, Generation::FIRST, "0123456789abcdef")
+    plan::build(GuestBatch { routed, groups: vec![group], faults: vec![], canary: None }, Generation::FIRST, "0123456789abcdef")
 }
 
 /// Dates against another program's calendar.

@@ -1,5 +1,6 @@
 //! `streamsync run`: settings, metrics, HTTP and the engine, until a signal.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,8 +10,9 @@ use tokio::task::JoinSet;
 use super::{ConfigArguments, Exit};
 use crate::config::Settings;
 use crate::engine;
-use crate::http::{self, Health};
+use crate::http::{self, Control, Health};
 use crate::metrics::Metrics;
+use crate::rollout::{self, Requests};
 
 /// Variables whose name or value is no UTF-8 can't be settings.
 pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
@@ -36,7 +38,8 @@ pub(super) async fn run(arguments: ConfigArguments) -> Exit {
         }
     };
     let health = Health::new(settings.http.stalled_after);
-    let (signals, listener) = match (Signals::new(), http::bind(settings.http.listen).await) {
+    let signals = Signals::new().and_then(|signals| Ok((signals, signal(SignalKind::hangup())?)));
+    let ((signals, hangups), listener) = match (signals, http::bind(settings.http.listen).await) {
         (Ok(signals), Ok(listener)) => (signals, listener),
         (Err(error), _) => {
             tracing::error!(error = %error, "signals can't be received");
@@ -52,11 +55,14 @@ pub(super) async fn run(arguments: ConfigArguments) -> Exit {
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let until = wait_for(stopped.clone());
-    tasks.spawn(http::serve(listener, Arc::clone(&metrics), Arc::clone(&health), until));
-    let engine = engine::run(Arc::clone(&settings), metrics, health, wait_for(stopped));
+    let (requests, desk) = rollout::desk();
+    let control = Control { token: settings.http.token.clone(), requests: requests.clone() };
+    tasks.spawn(http::serve_with_control(listener, Arc::clone(&metrics), Arc::clone(&health), control, until));
+    let engine = engine::run(Arc::clone(&settings), metrics, health, desk, wait_for(stopped));
     let exit = tokio::select! {
         biased;
         exit = supervise(signals, &stop) => exit,
+        exit = reload(hangups, &arguments.config, &requests) => exit,
         result = engine => match result {
             Ok(()) => Exit::Done,
             Err(error) => {
@@ -72,6 +78,25 @@ pub(super) async fn run(arguments: ConfigArguments) -> Exit {
         }
     }
     exit
+}
+
+/// Reads the configuration anew at every SIGHUP. A faulty one changes nothing.
+async fn reload(mut hangups: Signal, config: &Path, requests: &Requests) -> Exit {
+    while hangups.recv().await.is_some() {
+        match Settings::load(Some(config), environment()) {
+            Ok(settings) => {
+                tracing::info!(file = %config.display(), "SIGHUP: the configuration is read anew");
+                requests.reload(Arc::new(settings)).await;
+            }
+            Err(faults) => {
+                for fault in faults {
+                    tracing::error!(place = %fault.place, key = %fault.key, remedy = %fault.remedy, "SIGHUP: {}", fault.message);
+                }
+                tracing::error!("SIGHUP: nothing was changed, the configuration has faults");
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// The first signal asks the engine to stop; a second one ends the process.

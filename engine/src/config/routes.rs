@@ -66,7 +66,7 @@ fn route(
     let (database, table) = table(&mut section);
     let format = format(&mut section);
     let on_truncate = section.choice("on_truncate", Some("halt"), &[("halt", OnTruncate::Halt), ("clear", OnTruncate::Clear)]);
-    let transform = transforms::read_guest(&mut section, limits);
+    let transform = transforms::read_guest(&mut section, &name, limits);
     let mut targets = Vec::new();
     for (target_name, target_section) in section.named_sections("targets") {
         let spot = target_section.here();

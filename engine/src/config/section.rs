@@ -113,6 +113,7 @@ impl<'r> Section<'r> {
         };
         let shown = match kind {
             _ if resolved.secret => quote(raw),
+            TextKind::Secret => quote("***"),
             TextKind::Url => quote(&secret::mask_url(raw)),
             TextKind::Plain => quote(raw),
         };
@@ -142,6 +143,11 @@ impl<'r> Section<'r> {
     /// A text that may be left away.
     pub(super) fn optional_text(&mut self, key: &str, example: &str) -> Option<String> {
         self.read_text(key, "-", TextKind::Plain, example)
+    }
+
+    /// A secret that may be left away.
+    pub(super) fn secret(&mut self, key: &str, example: &str) -> Option<String> {
+        self.read_text(key, "-", TextKind::Secret, example)
     }
 
     /// A text with a default.
@@ -479,6 +485,8 @@ impl<'r> Section<'r> {
 enum TextKind {
     Plain,
     Url,
+    /// Shown to nobody, also where it stands in the file itself.
+    Secret,
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use subtle::ConstantTimeEq as _;
+
 use crate::change::Tag;
 
 /// Everything.
@@ -33,10 +35,12 @@ pub struct Settings {
     pub routes: Vec<Arc<RouteSettings>>,
     /// Topics whose records are counted and passed over: heartbeats, transactions, schema changes.
     pub passed_over_topics: Vec<String>,
+    /// The file's directory: relative paths start here.
+    pub directory: PathBuf,
 }
 
 /// The Kafka cluster.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct KafkaSettings {
     /// `host:port`, comma-separated.
     pub brokers: String,
@@ -59,7 +63,7 @@ pub struct KafkaSettings {
 }
 
 /// How a lane groups records.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchSettings {
     /// A batch closes at this number of records,
     pub max_records: usize,
@@ -72,7 +76,7 @@ pub struct BatchSettings {
 }
 
 /// Exponential back-off with jitter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySettings {
     /// Before the second attempt.
     pub initial: Duration,
@@ -83,16 +87,48 @@ pub struct RetrySettings {
 }
 
 /// The HTTP server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
     /// Loopback unless the configuration says otherwise.
     pub listen: SocketAddr,
     /// `/ready` fails when a partition with records waiting has settled none for this long.
     pub stalled_after: Duration,
+    /// Who knows it may change what the worker does. `None`: nobody may.
+    pub token: Option<Token>,
+}
+
+/// A secret that a request must know.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Shorter ones could be guessed.
+    pub const MIN_BYTES: usize = 16;
+
+    /// `None`: it is too short.
+    pub fn new(secret: String) -> Option<Self> {
+        (secret.len() >= Self::MIN_BYTES).then_some(Self(secret))
+    }
+
+    /// For whoever sends it.
+    pub(crate) fn secret(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is this one. How long the comparison takes says nothing of the secret.
+    pub fn is(&self, given: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(given).into()
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// Dead letters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterSettings {
     /// One topic for all routes.
     pub topic: String,
@@ -103,16 +139,18 @@ pub struct DeadLetterSettings {
 }
 
 /// What all guests share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransformHostSettings {
     /// Where compiled modules are kept; owned by this host alone. `None`: nothing is kept.
     pub cache_dir: Option<PathBuf>,
     /// Instances that may live at the same time: lanes times transforms.
     pub max_instances: u32,
+    /// How often it is looked whether a module's file has changed. `None`: never.
+    pub watch: Option<Duration>,
 }
 
 /// A store.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkSettings {
     /// The name in the configuration.
     pub name: String,
@@ -125,7 +163,7 @@ pub struct SinkSettings {
 }
 
 /// Which store, and how it is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkKind {
     /// Redis or a compatible server.
     Redis(RedisSettings),
@@ -138,7 +176,7 @@ pub enum SinkKind {
 }
 
 /// How Redis is reached.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RedisSettings {
     /// `redis://`, `rediss://`; with several seed nodes for a cluster. May hold a password: never logged.
     pub urls: Vec<String>,
@@ -149,7 +187,7 @@ pub struct RedisSettings {
 }
 
 /// How MongoDB is reached.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MongoDbSettings {
     /// `mongodb://`, `mongodb+srv://`. May hold a password: never logged.
     pub uri: String,
@@ -186,6 +224,7 @@ impl std::fmt::Debug for TransformSettings {
             .field("max_memory_bytes", &self.max_memory_bytes)
             .field("max_output_bytes", &self.max_output_bytes)
             .field("max_log_lines", &self.max_log_lines)
+            .field("shadow", &self.shadow)
             .finish_non_exhaustive()
     }
 }
@@ -203,7 +242,7 @@ impl std::fmt::Debug for MongoDbSettings {
 }
 
 /// One table's way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSettings {
     /// The name in the configuration, in metrics and in messages.
     pub name: String,
@@ -231,7 +270,7 @@ impl RouteSettings {
 }
 
 /// The shape of a route's records; declared, never guessed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Kafka Connect's JSON with `schemas.enable=true`.
     JsonWithSchema,
@@ -243,7 +282,7 @@ pub enum Format {
 }
 
 /// A column's type where the records do not tell it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeclaredColumn {
     /// As in MySQL.
     pub name: String,
@@ -307,12 +346,14 @@ pub enum Wire {
 }
 
 /// A guest and its limits.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TransformSettings {
     /// The component.
     pub module: PathBuf,
     /// Its SHA-256, in lower-case hexadecimal, where it is pinned.
     pub sha256: Option<String>,
+    /// PEM of the public key whose signature the module must have, in a file beside it.
+    pub signature_key: Option<PathBuf>,
     /// JSON, handed to the guest's `init`.
     pub config: String,
     /// Time for one call.
@@ -323,10 +364,23 @@ pub struct TransformSettings {
     pub max_output_bytes: usize,
     /// Log lines of one call.
     pub max_log_lines: usize,
+    /// A partition halts when its guest has failed on so many events in a row; 0: never.
+    pub max_failures: u32,
+    /// A second module, which sees the same events.
+    pub shadow: Option<Box<ShadowSettings>>,
+}
+
+/// A second module of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShadowSettings {
+    /// The guest; it has no shadow of its own.
+    pub transform: TransformSettings,
+    /// The share of keys whose documents it writes; 0: it writes nothing and is only compared.
+    pub canary_percent: u32,
 }
 
 /// What a guest may write: one collection, or one key prefix.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetSettings {
     /// The name that the guest uses.
     pub name: String,

@@ -1,10 +1,10 @@
 //! `[transforms]`: limits for all guests; and `[routes.transform]`: a guest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::section::{Reading, Section};
-use super::settings::{TransformHostSettings, TransformSettings};
+use super::settings::{ShadowSettings, TransformHostSettings, TransformSettings};
 use super::words::shorten;
 
 /// Limits where a route has none of its own, as they are written.
@@ -13,6 +13,16 @@ pub(super) struct GuestLimits {
     max_memory: String,
     max_output: String,
     max_log_lines: u32,
+    max_failures: u32,
+}
+
+/// The same, as values.
+struct Limits {
+    call_timeout: Duration,
+    max_memory_bytes: usize,
+    max_output_bytes: usize,
+    max_log_lines: u32,
+    max_failures: u32,
 }
 
 /// Reads what all guests share.
@@ -20,8 +30,15 @@ pub(super) fn read(root: &mut Section<'_>, reading: &Reading) -> (TransformHostS
     let mut section = root.section("transforms");
     let cache_dir = section.optional_text("cache_dir", "\"/var/cache/streamsync/modules\"");
     let max_instances = section.count("max_instances", 256, 1..=10_000);
-    let built_in = GuestLimits { call_timeout: "5s".into(), max_memory: "256MiB".into(), max_output: "64MiB".into(), max_log_lines: 100 };
-    let (call_timeout, max_memory, max_output, max_log_lines) = limits(&mut section, &built_in);
+    let built_in = GuestLimits {
+        call_timeout: "5s".into(),
+        max_memory: "256MiB".into(),
+        max_output: "64MiB".into(),
+        max_log_lines: 100,
+        max_failures: 100,
+    };
+    let Limits { call_timeout, max_memory_bytes, max_output_bytes, max_log_lines, max_failures } = limits(&mut section, &built_in);
+    let watch = Some(section.duration("watch", "1s", "0ms"..="1d")).filter(|every| !every.is_zero());
     section.finish();
     let cache_dir = match cache_dir {
         Some(dir) if dir.is_empty() => None,
@@ -30,20 +47,22 @@ pub(super) fn read(root: &mut Section<'_>, reading: &Reading) -> (TransformHostS
     };
     let limits = GuestLimits {
         call_timeout: super::units::show_duration(call_timeout),
-        max_memory: super::units::show_size(max_memory as u64),
-        max_output: super::units::show_size(max_output as u64),
+        max_memory: super::units::show_size(max_memory_bytes as u64),
+        max_output: super::units::show_size(max_output_bytes as u64),
         max_log_lines,
+        max_failures,
     };
-    (TransformHostSettings { cache_dir, max_instances }, limits)
+    (TransformHostSettings { cache_dir, max_instances, watch }, limits)
 }
 
-fn limits(section: &mut Section<'_>, default: &GuestLimits) -> (Duration, usize, usize, u32) {
-    (
-        section.duration("call_timeout", &default.call_timeout, "10ms"..="1m"),
-        section.size("max_memory", &default.max_memory, "1MiB"..="4GiB"),
-        section.size("max_output", &default.max_output, "64KiB"..="1GiB"),
-        section.count("max_log_lines", default.max_log_lines, 0..=100_000),
-    )
+fn limits(section: &mut Section<'_>, default: &GuestLimits) -> Limits {
+    Limits {
+        call_timeout: section.duration("call_timeout", &default.call_timeout, "10ms"..="1m"),
+        max_memory_bytes: section.size("max_memory", &default.max_memory, "1MiB"..="4GiB"),
+        max_output_bytes: section.size("max_output", &default.max_output, "64KiB"..="1GiB"),
+        max_log_lines: section.count("max_log_lines", default.max_log_lines, 0..=100_000),
+        max_failures: section.count("max_failures_in_a_row", default.max_failures, 0..=u32::MAX),
+    }
 }
 
 fn default_cache(reading: &Reading) -> Option<PathBuf> {
@@ -53,9 +72,30 @@ fn default_cache(reading: &Reading) -> Option<PathBuf> {
 }
 
 /// Reads a route's guest.
-pub(super) fn read_guest(route: &mut Section<'_>, default: &GuestLimits) -> TransformSettings {
+pub(super) fn read_guest(route: &mut Section<'_>, name: &str, default: &GuestLimits) -> TransformSettings {
     let mut section = route.section("transform");
-    let module = section.required_text("module", "\"transforms/orders.wasm\"").map(|file| section.reading.directory.join(file));
+    let mut transform = guest(&mut section, name, default);
+    let is_shadowed = section.has("shadow");
+    let mut shadow = section.section("shadow");
+    if is_shadowed {
+        let second = guest(&mut shadow, name, default);
+        let canary_percent = shadow.count("canary_percent", 0, 0..=100);
+        transform.shadow = Some(Box::new(ShadowSettings { transform: second, canary_percent }));
+    }
+    shadow.finish();
+    section.finish();
+    transform
+}
+
+/// Where a module lies: a directory has a file for each route, by its name.
+pub(crate) fn module_file(directory: &Path, module: &str, route: &str) -> PathBuf {
+    let path = directory.join(module);
+    if path.is_dir() { path.join(format!("{route}.wasm")) } else { path }
+}
+
+fn guest(section: &mut Section<'_>, route: &str, default: &GuestLimits) -> TransformSettings {
+    let module = section.required_text("module", "\"transforms/orders.wasm\"");
+    let module = module.map(|module| module_file(&section.reading.directory, &module, route));
     if let Some(module) = &module {
         match std::fs::metadata(module) {
             Ok(found) if found.is_file() => {}
@@ -70,16 +110,22 @@ pub(super) fn read_guest(route: &mut Section<'_>, default: &GuestLimits) -> Tran
     if let Some(digest) = sha256.as_ref().filter(|d| d.len() != 64 || !d.bytes().all(|b| b.is_ascii_hexdigit())) {
         section.fault("sha256", format!("{} is no SHA-256", shorten(digest)), "write the 64 hexadecimal digits that sha256sum prints");
     }
+    let signature_key = section.optional_text("signature_key", "\"cosign.pub\"").map(|key| section.reading.directory.join(key));
+    if let Some(Err(error)) = signature_key.as_ref().map(std::fs::metadata) {
+        section.fault("signature_key", format!("the key can't be read: {error}"), "name the PEM file of a public key, cosign.pub");
+    }
     let config = section.json("config").to_string();
-    let (call_timeout, max_memory_bytes, max_output_bytes, max_log_lines) = limits(&mut section, default);
-    section.finish();
+    let Limits { call_timeout, max_memory_bytes, max_output_bytes, max_log_lines, max_failures } = limits(section, default);
     TransformSettings {
         module: module.unwrap_or_default(),
         sha256: sha256.map(|digest| digest.to_ascii_lowercase()),
+        signature_key,
         config,
         call_timeout,
         max_memory_bytes,
         max_output_bytes,
         max_log_lines: max_log_lines as usize,
+        max_failures,
+        shadow: None,
     }
 }

@@ -35,7 +35,7 @@ pub struct Redriver {
 impl Redriver {
     /// The real parts, as the configuration has them; every sink is checked.
     pub async fn build(settings: Arc<Settings>, metrics: Arc<Metrics>) -> Result<Self, Error> {
-        let modules = load_modules(Arc::clone(&settings), &metrics).await?;
+        let modules = load_modules(Arc::clone(&settings)).await?;
         let sinks = sink::build(&settings)?;
         for sink in &sinks {
             sink.check().await?;

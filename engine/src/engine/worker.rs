@@ -13,14 +13,14 @@ use super::{Error, Parts, proof};
 use crate::fence::Generation;
 use crate::http::Phase;
 use crate::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
+use crate::rollout::RouteRollout;
 use crate::source::{Source, SourceEvent, TopicPartition};
-use crate::transform::{Guest, Module};
 
 /// A member of the consumer group.
 pub(super) struct Worker {
     source: Arc<dyn Source>,
     shared: Arc<Shared>,
-    modules: Vec<Arc<Module>>,
+    rollouts: Vec<Arc<RouteRollout>>,
     budgets: Vec<Arc<Budget>>,
     starts: Arc<Starts>,
     /// Partitions of which nobody knows yet where they start.
@@ -46,8 +46,8 @@ struct LaneHandle {
 }
 
 impl Worker {
-    pub(super) fn new(parts: Parts, source: Arc<dyn Source>) -> Self {
-        let Parts { settings, sinks, dead_letters, identities, topics, modules, metrics, health, machine } = parts;
+    pub(super) fn new(parts: Parts, rollouts: Vec<Arc<RouteRollout>>, source: Arc<dyn Source>) -> Self {
+        let Parts { settings, sinks, dead_letters, identities, topics, modules: _, metrics, health, machine } = parts;
         let polled = Arc::clone(&source);
         let budgets = settings.routes.iter().map(|_| Arc::new(Budget::new(settings.dead_letters.max_per_minute))).collect();
         let sink_metrics = sinks.iter().map(|sink| metrics.sink(sink.name())).collect();
@@ -67,7 +67,7 @@ impl Worker {
         Self {
             source,
             shared,
-            modules,
+            rollouts,
             budgets,
             starts,
             starting: JoinSet::new(),
@@ -248,11 +248,11 @@ impl Worker {
         let Some(index) = routes.iter().position(|r| *r.topic == *source.topic) else {
             return Ok((Prepare::PassOver(source.topic.to_string()), Arc::new(Budget::new(0))));
         };
-        let (Some(route), Some(module), Some(budget)) = (routes.get(index), self.modules.get(index), self.budgets.get(index)) else {
+        let (Some(rollout), Some(budget)) = (self.rollouts.get(index), self.budgets.get(index)) else {
             return Err(format!("route {index} has no module: a defect in the engine"));
         };
-        let guest = Guest::new(Arc::clone(module), Arc::clone(route), &self.shared.settings.sinks).map_err(|error| error.to_string())?;
-        Ok((Prepare::route(Arc::clone(route), guest, &module.digest, generation), Arc::clone(budget)))
+        let prepare = Prepare::following(rollout, source, generation).map_err(|error| error.to_string())?;
+        Ok((prepare, Arc::clone(budget)))
     }
 
     /// Ends whatever is done with partitions.

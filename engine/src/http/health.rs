@@ -42,6 +42,22 @@ pub(super) struct Route {
     pub(super) table: String,
     pub(super) halted: Option<String>,
     pub(super) unproven: Option<String>,
+    pub(super) module: ShownModule,
+    /// Why the last wish for another module was refused.
+    pub(super) refused: Option<String>,
+}
+
+/// A module as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShownModule {
+    /// The name that it gives itself.
+    pub name: String,
+    /// The version that it gives itself.
+    pub version: String,
+    /// Its SHA-256, in hexadecimal.
+    pub digest: String,
+    /// SHA-256 of a second module, and the share of keys that it writes.
+    pub second: Option<(String, u32)>,
 }
 
 /// A sink as it is shown.
@@ -141,6 +157,18 @@ impl Health {
     /// Whether this worker has a lane of the partition.
     pub fn has_lane(&self, source: &TopicPartition) -> bool {
         self.lock().lanes.values().any(|lane| lane.source == *source)
+    }
+
+    /// A route runs this module from now on.
+    pub fn module(&self, route: &str, module: ShownModule) {
+        let mut state = self.lock();
+        let known = state.routes.entry(route.to_owned()).or_default();
+        (known.module, known.refused) = (module, None);
+    }
+
+    /// Another module was wanted and is unfit, or a partition could not take it over. That makes no worker unready: the one before runs.
+    pub fn module_refused(&self, route: &str, why: &str) {
+        self.lock().routes.entry(route.to_owned()).or_default().refused = Some(why.to_owned());
     }
 
     /// A sink answers, or does not. The message holds no secret and no row.

@@ -90,3 +90,57 @@ async fn an_address_in_use_names_the_setting() {
     let message = bind(address).await.unwrap_err().to_string();
     assert!(message.contains(&format!("http.listen = \"{address}\"")) && message.contains("choose another address"), "{message}");
 }
+
+/// A worker's desk that answers as told, once; the answer to the request with these headers.
+async fn asked(token: Option<&str>, path: &str, headers: &str, body: &str) -> (u16, String) {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (requests, desk) = crate::rollout::desk();
+    // Nobody serves the desk: whoever comes so far is told that the worker stops.
+    drop(desk);
+    let control = Control { token: token.and_then(|token| crate::config::Token::new(token.to_owned())), requests };
+    let (health, metrics) = (Health::new(Duration::from_secs(60)), Arc::new(Metrics::new().unwrap()));
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(serve_with_control(listener, metrics, health, control, std::future::pending()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let request = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test]
+async fn nothing_changes_without_the_token() {
+    let token = Some("0123456789abcdef");
+    let right = "authorization: Bearer 0123456789abcdef\r\n";
+    let swap = ("/routes/orders/module", r#"{"module":"x.wasm"}"#);
+    let cases = [
+        (None, swap, right, 403, "no http.token"),
+        (token, swap, "", 401, "Authorization: Bearer"),
+        (token, swap, "authorization: Bearer 0123456789abcdeF\r\n", 401, "Authorization: Bearer"),
+        (token, swap, "authorization: Bearer 0123456789abcdef0\r\n", 401, "Authorization: Bearer"),
+        (token, swap, "authorization: Basic 0123456789abcdef\r\n", 401, "Authorization: Bearer"),
+        (token, ("/routes/orders/rollback", ""), "", 401, "Authorization: Bearer"),
+        (token, ("/routes/orders/promote", ""), "", 401, "Authorization: Bearer"),
+        (token, ("/routes/orders/shadow", swap.1), "", 401, "Authorization: Bearer"),
+        (token, ("/routes/orders/shadow", r#"{"module":"x","canary_percent":101}"#), right, 400, "above 100"),
+        (token, ("/routes/orders/shadow", swap.1), right, 503, "starting or stopping"),
+        (token, ("/routes/orders/module", "\0asm"), right, 400, "the body can't be read"),
+        (token, ("/routes/orders/module", r#"{"modul":"x"}"#), right, 400, "unknown field"),
+        (token, swap, right, 503, "starting or stopping"),
+        (token, swap, "authorization: bearer 0123456789abcdef\r\n", 503, "starting or stopping"),
+        (token, ("/routes/orders/rollback", ""), right, 503, "starting or stopping"),
+    ];
+    for (token, (path, body), headers, code, words) in cases {
+        let (found, text) = asked(token, path, headers, body).await;
+        assert_eq!(found, code, "{path} {headers:?}: {text}");
+        assert!(text.contains(words), "{path} {headers:?}: {text}");
+        assert!(!text.contains("0123456789abcde"), "a secret is shown: {text}");
+    }
+    assert_eq!(asked(token, swap.0, right, &"x".repeat(20 << 10)).await.0, 413);
+    let server = start().await;
+    assert_eq!(request(server.address, "GET", "/routes/orders/shadow").await.0, 404);
+}

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::second::{Observed, canary};
 use crate::change::PassedOver;
 use crate::config::RouteSettings;
 use crate::decode::Decoder;
 use crate::fence::Generation;
 use crate::identity::{FirstSeen, History, Seen};
+use crate::plan::compare::Compared;
 use crate::plan::{Planned, Planner, WritePlan};
+use crate::rollout::{Changes, Deployed, Follower, RouteRollout, Second};
 use crate::route::Router;
-use crate::source::RecordBatch;
-use crate::transform::{Guest, GuestStats};
+use crate::source::{RecordBatch, TopicPartition};
+use crate::transform::{Guest, GuestStats, SetupError};
 
 /// A lane's own decoder, router, guest and planner.
 pub enum Prepare {
@@ -30,20 +33,36 @@ pub struct RouteStages {
     planner: Planner,
     generation: Generation,
     route: Arc<RouteSettings>,
-    module: String,
+    /// Where the module may change, and the number of what runs.
+    follows: Option<(Follower, u64)>,
+    second: Option<Seconded>,
     history: History,
     /// The guest's figures at the last look.
     seen: GuestStats,
 }
 
+/// What a second guest does with the lane's batches.
+enum Seconded {
+    /// It is shown some of them, beside the way.
+    Shadow(Arc<Second>),
+    /// It decides its share of the keys.
+    Canary(Arc<Second>, Box<Guest>),
+}
+
 /// A plan, and what preparing it took.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Prepared {
     pub(super) plan: WritePlan,
     pub(super) timing: Timing,
     pub(super) passed_over: Vec<PassedOver>,
     /// What the batch's records are the first of.
     pub(super) seen: Vec<(Seen, FirstSeen)>,
+    /// For the second guest, where there is one and it waits for a batch.
+    pub(super) observed: Option<Observed>,
+    /// Events that the second guest was not shown.
+    pub(super) unobserved: u64,
+    /// What came of a canary.
+    pub(super) compared: Option<(Arc<Second>, Compared)>,
 }
 
 /// How long each stage took for a batch.
@@ -59,24 +78,31 @@ pub(super) struct Timing {
 pub(super) struct Guested {
     pub(super) calls: u64,
     pub(super) restarts: u64,
+    pub(super) answered_events: u64,
+    pub(super) failed_events: u64,
     pub(super) memory_grown_bytes: i64,
     pub(super) counters: Vec<(String, u64)>,
 }
 
 impl Prepare {
-    /// The stages of a route, for one generation of its topic.
+    /// The stages of a route, with what it runs now and whatever it runs later.
+    ///
+    /// # Errors
+    /// The module can't be started.
+    pub fn following(rollout: &Arc<RouteRollout>, source: &TopicPartition, generation: Generation) -> Result<Self, SetupError> {
+        let follower = rollout.follow(source);
+        let deployed = rollout.deployed();
+        let guest = Guest::new(Arc::clone(&deployed.module), Arc::clone(&deployed.route), rollout.sinks())?;
+        follower.adopted(deployed.number);
+        let mut stages = RouteStages::new(Arc::clone(&deployed.route), guest, &deployed.module.digest, generation);
+        stages.second = seconded(&deployed, rollout)?;
+        stages.follows = Some((follower, deployed.number));
+        Ok(Self::Route(Box::new(stages)))
+    }
+
+    /// The stages of a route whose module stays, for one generation of its topic.
     pub fn route(route: Arc<RouteSettings>, guest: Guest, module: &str, generation: Generation) -> Self {
-        Self::Route(Box::new(RouteStages {
-            decoder: Decoder::new(Arc::clone(&route)),
-            router: Router::new(Arc::clone(&route)),
-            planner: Planner::new(&route, module),
-            guest,
-            generation,
-            route,
-            module: module.to_owned(),
-            history: History::of(generation, &BTreeMap::new()),
-            seen: GuestStats::default(),
-        }))
+        Self::Route(Box::new(RouteStages::new(route, guest, module, generation)))
     }
 
     /// The same, going on from what the partition's log is known to have held.
@@ -103,11 +129,11 @@ impl Prepare {
         }
     }
 
-    /// SHA-256 of the module; empty where there is none.
-    pub fn module_digest(&self) -> &str {
+    /// What the lane's route runs, where that can change.
+    pub(super) fn rollout(&self) -> Option<Arc<RouteRollout>> {
         match self {
-            Self::Route(stages) => &stages.module,
-            Self::PassOver(_) => "",
+            Self::Route(stages) => stages.follows.as_ref().map(|(follower, _)| Arc::clone(follower.rollout())),
+            Self::PassOver(_) => None,
         }
     }
 
@@ -119,14 +145,39 @@ impl Prepare {
         }
     }
 
-    pub(super) fn batch(&mut self, records: RecordBatch) -> Prepared {
+    /// Wakes the lane when the route runs another module.
+    pub(super) fn changes(&self) -> Changes {
         match self {
-            Self::Route(stages) => stages.batch(records),
+            Self::Route(stages) => stages.follows.as_ref().map_or(Changes::NEVER, |(follower, _)| follower.changes()),
+            Self::PassOver(_) => Changes::NEVER,
+        }
+    }
+
+    /// So many events in a row may fail in the guest; 0: any number.
+    pub(super) fn max_failures(&self) -> u64 {
+        match self {
+            Self::Route(stages) => stages.route.transform.max_failures.into(),
+            Self::PassOver(_) => 0,
+        }
+    }
+
+    /// Takes over what the route runs now. Called between two batches.
+    pub(super) fn adopt(&mut self) {
+        match self {
+            Self::Route(stages) => stages.adopt(),
+            Self::PassOver(_) => {}
+        }
+    }
+
+    /// `observe`: the second guest waits for a batch to be compared with.
+    pub(super) fn batch(&mut self, records: RecordBatch, observe: bool) -> Prepared {
+        match self {
+            Self::Route(stages) => stages.batch(records, observe),
             Self::PassOver(_) => {
                 let count = records.records.len();
                 let plan =
                     WritePlan { planned: vec![Planned::Filtered; count], changed_at: vec![None; count], records, ..WritePlan::default() };
-                Prepared { plan, timing: Timing::default(), passed_over: Vec::new(), seen: Vec::new() }
+                Prepared { plan, ..Prepared::default() }
             }
         }
     }
@@ -140,20 +191,100 @@ impl Prepare {
     }
 }
 
+/// The second guest, where the route has one.
+fn seconded(deployed: &Deployed, rollout: &RouteRollout) -> Result<Option<Seconded>, SetupError> {
+    let Some(second) = &deployed.second else { return Ok(None) };
+    let second = Arc::clone(second);
+    if second.canary_percent == 0 {
+        return Ok(Some(Seconded::Shadow(second)));
+    }
+    let guest = Guest::new(Arc::clone(&second.module), Arc::clone(&second.route), rollout.sinks())?;
+    Ok(Some(Seconded::Canary(second, Box::new(guest))))
+}
+
 impl RouteStages {
-    fn batch(&mut self, records: RecordBatch) -> Prepared {
+    fn new(route: Arc<RouteSettings>, guest: Guest, module: &str, generation: Generation) -> Self {
+        Self {
+            decoder: Decoder::new(Arc::clone(&route)),
+            router: Router::new(Arc::clone(&route)),
+            planner: Planner::new(&route, module),
+            guest,
+            generation,
+            route,
+            follows: None,
+            second: None,
+            history: History::of(generation, &BTreeMap::new()),
+            seen: GuestStats::default(),
+        }
+    }
+
+    /// Where no instance of the new module can be had, the one before stays: the records can wait for neither.
+    fn adopt(&mut self) {
+        let Some((follower, number)) = &mut self.follows else { return };
+        let next = follower.rollout().deployed();
+        if next.number == *number {
+            return;
+        }
+        *number = next.number;
+        let start = || Guest::new(Arc::clone(&next.module), Arc::clone(&next.route), follower.rollout().sinks());
+        // The pool may have no place for a second instance of this lane beside the first.
+        self.second = None;
+        let started = start().or_else(|_| {
+            self.guest.rest();
+            start()
+        });
+        let started = started.and_then(|guest| Ok((guest, seconded(&next, follower.rollout())?)));
+        match started {
+            Ok((guest, second)) => {
+                self.second = second;
+                self.seen = GuestStats { memory_bytes: self.seen.memory_bytes, ..GuestStats::default() };
+                self.guest = guest;
+                self.router = Router::new(Arc::clone(&next.route));
+                self.planner = Planner::new(&next.route, &next.module.digest);
+                self.route = Arc::clone(&next.route);
+                follower.adopted(next.number);
+            }
+            Err(error) => {
+                tracing::error!(route = self.route.name, error = %error, "this partition stays with the module before");
+                follower.stays(next.number, error.to_string());
+            }
+        }
+    }
+
+    fn batch(&mut self, records: RecordBatch, observe: bool) -> Prepared {
         let start = Instant::now();
+        if let Some((follower, _)) = &self.follows {
+            follower.offer(&records);
+        }
         let changes = self.decoder.batch(records);
         let passed_over = changes.passed_over.iter().map(|(_, kind)| *kind).collect();
         let history = &mut self.history;
         let seen = changes.events.iter().filter_map(|event| history.take(event.offset, event.snapshot)).collect();
         let decoded = Instant::now();
         let routed = self.router.route(changes);
-        let answers = self.guest.apply(routed);
+        let mut prepared = Prepared { passed_over, ..Prepared::default() };
+        let answers = match &mut self.second {
+            None => self.guest.apply(routed),
+            Some(Seconded::Shadow(second)) => {
+                let answers = self.guest.apply(routed);
+                if observe {
+                    prepared.observed = Some(Observed::new(second, &answers));
+                } else {
+                    prepared.unobserved = answers.routed.batch.events.len() as u64;
+                }
+                answers
+            }
+            Some(Seconded::Canary(second, guest)) => {
+                let (answers, compared) = canary(&mut self.guest, guest, second, routed);
+                prepared.compared = Some((Arc::clone(second), compared));
+                answers
+            }
+        };
         let transformed = Instant::now();
-        let plan = self.planner.plan(answers, self.generation);
-        let timing = Timing { decode: decoded - start, transform: transformed - decoded, plan: transformed.elapsed() };
-        Prepared { plan, timing, passed_over, seen }
+        prepared.plan = self.planner.plan(answers, self.generation);
+        prepared.timing = Timing { decode: decoded - start, transform: transformed - decoded, plan: transformed.elapsed() };
+        prepared.seen = seen;
+        prepared
     }
 
     fn guested(&mut self) -> Guested {
@@ -162,6 +293,8 @@ impl RouteStages {
         let guested = Guested {
             calls: now.calls.saturating_sub(self.seen.calls),
             restarts: now.restarts.saturating_sub(self.seen.restarts),
+            answered_events: now.answered_events.saturating_sub(self.seen.answered_events),
+            failed_events: now.failed_events.saturating_sub(self.seen.failed_events),
             memory_grown_bytes: now.memory_bytes as i64 - self.seen.memory_bytes as i64,
             counters: now
                 .counters

@@ -76,15 +76,7 @@ impl Redrive {
         prepare: Prepare,
         meter: Arc<Meter>,
     ) -> Self {
-        let settler = Settler {
-            shared,
-            source,
-            generation,
-            route: prepare.settings(),
-            module: prepare.module_digest().to_owned(),
-            meter,
-            budget: Arc::new(Budget::new(u32::MAX)),
-        };
+        let settler = Settler { shared, source, generation, route: prepare.settings(), meter, budget: Arc::new(Budget::new(u32::MAX)) };
         Self { prepare: Some(prepare), settler, letters }
     }
 
@@ -125,7 +117,7 @@ impl Redrive {
         let mut prepare = self.prepare.take().ok_or_else(defect)?;
         let stages = move || {
             prepare.forget_last();
-            let prepared = prepare.batch(record);
+            let prepared = prepare.batch(record, false);
             (prepare, prepared)
         };
         let Some((prepare, prepared)) = self.settler.shared.machine.away(stages).await else { return Err(defect()) };

@@ -17,7 +17,7 @@ use crate::disposition::{self, Disposition};
 use crate::fence::{Fence, Generation};
 use crate::identity::{Entry, FirstSeen, Seen};
 use crate::metrics::SinkMetrics;
-use crate::plan::{Fault, RecordFault, SinkWrites, WritePlan};
+use crate::plan::{Canary, Fault, RecordFault, SinkWrites, WritePlan};
 use crate::sink::{Error, Sink, WriteOutcome};
 use crate::source::{RecordBatch, TopicPartition};
 
@@ -31,7 +31,6 @@ pub(super) struct Settler {
     pub(super) source: TopicPartition,
     pub(super) generation: Generation,
     pub(super) route: Option<Arc<RouteSettings>>,
-    pub(super) module: String,
     pub(super) meter: Arc<Meter>,
     pub(super) budget: Arc<Budget>,
 }
@@ -54,7 +53,7 @@ impl Settler {
 
     /// The same, with the outcomes.
     pub(super) async fn outcomes(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<(SettledBatch, Outcomes), String> {
-        let WritePlan { records, planned, changed_at, sinks, mut faults, mut marks, truncate } = plan;
+        let WritePlan { records, module, canary, planned, changed_at, sinks, mut faults, mut marks, truncate } = plan;
         self.meter.taken(&records);
         self.halt_at_fault(&records, &faults)?;
         if truncate.is_some() && self.route.as_ref().is_some_and(|r| r.on_truncate == OnTruncate::Halt) {
@@ -73,7 +72,8 @@ impl Settler {
             self.clear(&records, record).await?;
             outcomes.applied(record);
         }
-        self.give_up(&records, faults, &mut outcomes).await?;
+        let makers = Makers { module: &module, canary: canary.as_ref() };
+        self.give_up(&records, &makers, faults, &mut outcomes).await?;
         for marks in marks {
             self.mark(marks).await?;
         }
@@ -241,7 +241,13 @@ impl Settler {
     }
 
     /// Sends the faulty records to the dead-letter topic, one letter each, within the route's budget.
-    async fn give_up(&mut self, records: &RecordBatch, mut faults: Vec<RecordFault>, outcomes: &mut Outcomes) -> Result<(), String> {
+    async fn give_up(
+        &mut self,
+        records: &RecordBatch,
+        makers: &Makers<'_>,
+        mut faults: Vec<RecordFault>,
+        outcomes: &mut Outcomes,
+    ) -> Result<(), String> {
         if faults.is_empty() {
             return Ok(());
         }
@@ -255,7 +261,7 @@ impl Settler {
                 faults.last().map(|f| f.fault.to_string()).unwrap_or_default()
             ));
         }
-        let letters: Vec<DeadLetter> = faults.iter().map(|f| self.letter(records, f)).collect();
+        let letters: Vec<DeadLetter> = faults.iter().map(|f| self.letter(records, makers, f)).collect();
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         while let Err(error) = self.shared.dead_letters.send(records, &letters).await {
             match disposition::of_dead_letter(&error) {
@@ -281,7 +287,7 @@ impl Settler {
         Ok(())
     }
 
-    fn letter(&self, records: &RecordBatch, fault: &RecordFault) -> DeadLetter {
+    fn letter(&self, records: &RecordBatch, makers: &Makers<'_>, fault: &RecordFault) -> DeadLetter {
         let (stage, code) = disposition::label(&fault.fault);
         let offset = records.records.get(fault.record as usize).map_or(-1, |r| r.offset);
         DeadLetter {
@@ -290,13 +296,29 @@ impl Settler {
             stage: stage.to_owned(),
             code: code.into_owned(),
             message: fault.fault.to_string(),
-            module: self.module.clone(),
+            module: makers.of(fault.record).to_owned(),
             fence: Fence::new(self.generation, offset).map_or(0, Fence::number),
         }
     }
 
     fn route_name(&self) -> &str {
         self.route.as_ref().map_or("", |r| &r.name)
+    }
+}
+
+/// Whose plan a batch is.
+struct Makers<'p> {
+    module: &'p str,
+    canary: Option<&'p Canary>,
+}
+
+impl Makers<'_> {
+    /// The module that decided the record.
+    fn of(&self, record: u32) -> &str {
+        match self.canary {
+            Some(canary) if canary.records.binary_search(&record).is_ok() => &canary.module,
+            _ => self.module,
+        }
     }
 }
 

@@ -42,6 +42,8 @@ metrics! {
     TRANSFORM_MEMORY_BYTES = "streamsync_transform_memory_bytes", "gauge", ["route"], "Linear memory of the route's guest instances.";
     GUEST = "streamsync_guest_total", "counter", ["route", "name"], "Counters of the guests themselves; at most 50 names a route, then other.";
     MODULE_INFO = "streamsync_module_info", "gauge", ["route", "digest"], "1 for the module that the route runs, by its SHA-256.";
+    MODULE_SWAPS = "streamsync_module_swaps_total", "counter", ["route", "result"], "Changes of a route's module by result: swapped, promoted, rolled_back, refused.";
+    SHADOW_EVENTS = "streamsync_shadow_events_total", "counter", ["route", "result"], "Events that a second module was compared on, by result: equal, different, failed, skipped (it was busy).";
     ROUTE_HALTED = "streamsync_route_halted", "gauge", ["route"], "1 while the route is halted and waits for an operator.";
     ROUTE_UNPROVEN = "streamsync_route_unproven", "gauge", ["route"], "1 while the route's sinks may hold rows that MySQL no longer has: a second snapshot came, or a generation was begun, and no rebuild has swept yet.";
     RETRIES = "streamsync_retries_total", "counter", ["sink"], "Attempts repeated because the sink was away.";

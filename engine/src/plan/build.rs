@@ -11,13 +11,15 @@ use crate::change::{Cells, ChangeEvent, Snapshot, TableSchema};
 use crate::config::{Place, RedisForm, RouteSettings, TargetSettings};
 use crate::fence::{Fence, Generation};
 use crate::route::RoutedBatch;
-use crate::transform::{GuestAction, GuestBatch, GuestGroup, GuestWrite, OpenedSchema, TAG_AFTER, TAG_BEFORE};
+use crate::transform::{CanaryAnswers, GuestAction, GuestBatch, GuestGroup, GuestWrite, OpenedSchema, TAG_AFTER, TAG_BEFORE};
 
 /// Digits of the module's SHA-256 that are stored with every version.
 const MODULE_DIGITS: usize = 16;
 
 /// Plans the batches of one route; keeps its tables between them.
 pub struct Planner {
+    digest: Arc<str>,
+    /// As much of the digest as is stored with every version.
     module: Arc<str>,
     /// The sinks that the route writes to, each with its targets.
     sinks: Vec<(usize, Vec<Arc<TargetSettings>>)>,
@@ -43,22 +45,32 @@ impl Planner {
         }
         let tables = sinks.iter().map(|_| KeyTable::default()).collect();
         let capacity = vec![0; sinks.len()];
-        Self { module: module.get(..MODULE_DIGITS).unwrap_or(module).into(), sinks, tables, capacity }
+        Self { digest: module.into(), module: digits(module), sinks, tables, capacity }
     }
 
-    /// Plans one batch.
-    pub fn plan(&mut self, batch: GuestBatch, generation: Generation) -> WritePlan {
-        let GuestBatch { routed, groups, mut faults } = batch;
-        self.tables.iter_mut().for_each(KeyTable::clear);
-        let partition = routed.batch.records.source.partition;
+    /// Empty writes to each sink.
+    fn begin(&self, routed: &RoutedBatch, module: &Arc<str>) -> Vec<SinkWrites> {
         let sinks = self.sinks.iter().zip(&self.capacity).map(|((sink, targets), capacity)| SinkWrites {
             sink: *sink,
-            partition,
-            module: Arc::clone(&self.module),
+            partition: routed.batch.records.source.partition,
+            module: Arc::clone(module),
             targets: targets.clone(),
             writes: Vec::with_capacity(routed.batch.events.len()),
             bytes: Vec::with_capacity(*capacity),
         });
+        sinks.collect()
+    }
+
+    /// Plans one batch.
+    pub fn plan(&mut self, batch: GuestBatch, generation: Generation) -> WritePlan {
+        let GuestBatch { routed, groups, mut faults, canary } = batch;
+        self.tables.iter_mut().for_each(KeyTable::clear);
+        let mut sinks = self.begin(&routed, &self.module);
+        if let Some(CanaryAnswers { canary, .. }) = &canary {
+            // Beside the first module's: each write is stored with the digest of the module that made it.
+            sinks.extend(self.begin(&routed, &digits(&canary.module)));
+            self.tables.resize_with(sinks.len(), KeyTable::default);
+        }
         let mut records = vec![Record::default(); routed.batch.records.records.len()];
         for fault in routed.faults.iter().chain(&faults) {
             if let Some(record) = records.get_mut(fault.record as usize) {
@@ -66,10 +78,10 @@ impl Planner {
             }
         }
         let mut work = Work {
-            module: Arc::clone(&self.module),
             generation,
             routed: &routed,
-            sinks: sinks.collect(),
+            sinks,
+            first_sink: 0,
             tables: &mut self.tables,
             records,
             staged: Vec::new(),
@@ -81,11 +93,18 @@ impl Planner {
             work.group(group);
         }
         work.settle_record();
-        let marks = work.marks(&groups);
+        work.first_sink = self.sinks.len();
+        for group in canary.iter().flat_map(|canary| &canary.groups) {
+            work.group(group);
+        }
+        work.settle_record();
+        let all: Vec<&GuestGroup> = groups.iter().chain(canary.iter().flat_map(|canary| &canary.groups)).collect();
+        let marks = work.marks(&all);
         let (sinks, records, own_faults) = (work.sinks, work.records, work.faults);
         for (capacity, sink) in self.capacity.iter_mut().zip(&sinks) {
             *capacity = sink.bytes.len();
         }
+        let canary = canary.map(|answers| answers.canary);
         let RoutedBatch { batch, faults: mut all_faults, .. } = routed;
         all_faults.append(&mut faults);
         all_faults.extend(own_faults);
@@ -102,8 +121,13 @@ impl Planner {
                 *planned = Planned::Superseded;
             }
         }
-        WritePlan { planned, records: batch.records, changed_at, sinks, faults: one_a_record(all_faults), marks, truncate }
+        let (module, faults) = (Arc::clone(&self.digest), one_a_record(all_faults));
+        WritePlan { planned, module, canary, records: batch.records, changed_at, sinks, faults, marks, truncate }
     }
+}
+
+fn digits(digest: &str) -> Arc<str> {
+    digest.get(..MODULE_DIGITS).unwrap_or(digest).into()
 }
 
 /// A record that makes two events may have two faults; the first says enough.
@@ -147,10 +171,11 @@ struct Destinations {
 }
 
 pub(super) struct Work<'a> {
-    module: Arc<str>,
     pub(super) generation: Generation,
     pub(super) routed: &'a RoutedBatch,
     pub(super) sinks: Vec<SinkWrites>,
+    /// Where the sinks of the module at hand begin: 0, or behind those of the first.
+    first_sink: usize,
     tables: &'a mut [KeyTable],
     pub(super) records: Vec<Record>,
     /// Writes of the current record, which take effect together or not at all.
@@ -205,7 +230,7 @@ impl<'a> Work<'a> {
     }
 
     fn destination(&self, target: &Arc<TargetSettings>) -> Option<Destination> {
-        let sink = self.sinks.iter().position(|s| s.sink == target.sink)?;
+        let sink = self.first_sink + self.sinks.iter().skip(self.first_sink).position(|s| s.sink == target.sink)?;
         let place = self.sinks.get(sink)?.targets.iter().position(|t| t.name == target.name)?;
         Some(Destination { sink, target: place as u32 })
     }
@@ -322,7 +347,7 @@ impl<'a> Work<'a> {
                 }
                 bson::elements(out, &shape.shape, cell).map_err(refuse)?;
                 let content = xxh3_64(out.get(document + 4..).unwrap_or_default());
-                version(out, row.fence, sink.partition, &self.module, content);
+                version(out, row.fence, sink.partition, &sink.module, content);
                 bson::end(out, document);
                 content
             }

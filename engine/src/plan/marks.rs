@@ -43,7 +43,7 @@ impl SinkMarks {
 
 impl<'a> Work<'a> {
     /// What marks the keys of the faulty records.
-    pub(super) fn marks(&self, groups: &'a [GuestGroup]) -> Vec<SinkWrites> {
+    pub(super) fn marks(&self, groups: &[&'a GuestGroup]) -> Vec<SinkWrites> {
         if !self.records.iter().any(|record| record.faulty) {
             return Vec::new();
         }

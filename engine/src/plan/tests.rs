@@ -42,11 +42,14 @@ fn route(targets: Vec<Arc<TargetSettings>>) -> Arc<RouteSettings> {
         transform: TransformSettings {
             module: "t.wasm".into(),
             sha256: None,
+            signature_key: None,
             config: "{}".into(),
             call_timeout: Duration::from_secs(1),
             max_memory_bytes: 1 << 24,
             max_output_bytes: 1 << 24,
             max_log_lines: 10,
+            max_failures: 100,
+            shadow: None,
         },
         targets,
         on_truncate: OnTruncate::Halt,
@@ -131,7 +134,7 @@ impl Maker {
         let events = (0..self.batch.events.len() as u32).collect();
         let group = GuestGroup { opened: self.opened, events, writes: self.writes, cells: self.answer };
         let routed = RoutedBatch { route: self.route, batch: self.batch, faults: vec![] };
-        build(GuestBatch { routed, groups: vec![group], faults: vec![] }, Generation::FIRST, MODULE)
+        build(GuestBatch { routed, groups: vec![group], faults: vec![], canary: None }, Generation::FIRST, MODULE)
     }
 }
 
@@ -409,7 +412,7 @@ fn a_fault_of_an_earlier_stage_keeps_its_record_out() {
     let rejected = crate::transform::Error::Rejected { code: "c".into(), message: "m".into() };
     let faults = vec![RecordFault { record: 0, fault: Fault::Transform(rejected) }];
     let routed = RoutedBatch { route: maker.route, batch: maker.batch, faults: vec![] };
-    let plan = build(GuestBatch { routed, groups: vec![group], faults }, Generation::FIRST, MODULE);
+    let plan = build(GuestBatch { routed, groups: vec![group], faults, canary: None }, Generation::FIRST, MODULE);
     assert_eq!((plan.planned.as_slice(), plan.faults.len()), ([Planned::Faulty].as_slice(), 1));
     assert!(plan.sinks[0].writes.is_empty());
 }
@@ -490,7 +493,7 @@ fn the_keys_of_what_is_given_up_are_known() {
         let group = GuestGroup { opened: maker.opened, events: vec![event], writes: vec![], cells: Cells::default() };
         let routed = RoutedBatch { route: maker.route, batch: maker.batch, faults: vec![] };
         let groups = if opened { vec![group] } else { vec![] };
-        marked(&build(GuestBatch { routed, groups, faults: vec![fault] }, Generation::FIRST, MODULE))
+        marked(&build(GuestBatch { routed, groups, faults: vec![fault], canary: None }, Generation::FIRST, MODULE))
     };
     assert_eq!(failed(maker, true), [mark("redis", "t:7", 100)]);
     let plain = |target: Arc<TargetSettings>| Arc::new(TargetSettings { explicit_keys: false, ..(*target).clone() });

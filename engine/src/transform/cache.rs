@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -16,6 +17,9 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::deserialize;
 
+/// Compiled modules that are kept, those that were used last. Rollouts and upgrades of the engine leave old ones behind.
+const MAX_ENTRIES: usize = 64;
+const MAX_TOTAL_BYTES: u64 = 4 << 30;
 const DIGEST_BYTES: usize = 32;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// No compiled module is larger; a Python runtime takes 40 MB.
@@ -59,9 +63,14 @@ impl Cache {
                 return None;
             }
         };
-        deserialize::component(engine, &compiled)
+        let component = deserialize::component(engine, &compiled)
             .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "compiled module is ignored and will be written anew"))
-            .ok()
+            .ok()?;
+        // Its age is the time since it was used.
+        if let Err(error) = fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now())) {
+            tracing::debug!(path = %path.display(), %error, "its time of use is not kept");
+        }
+        Some(component)
     }
 
     /// Keeps a compiled module. A reader never sees half a file.
@@ -77,7 +86,34 @@ impl Cache {
         written.and_then(|()| fs::rename(&unfinished, &path)).inspect_err(|_| {
             // The error that is returned says more than one of the clean-up would.
             drop(fs::remove_file(&unfinished));
-        })
+        })?;
+        self.remove_unused(&path)
+    }
+
+    /// Removes what was not used for the longest time, as far as there is too much. Another process of this host may do the same.
+    fn remove_unused(&self, written: &Path) -> io::Result<()> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let is_ours = path.extension().is_some_and(|extension| extension == "compiled") && path != written;
+            if let Some(metadata) = fs::symlink_metadata(&path).ok().filter(|metadata| is_ours && metadata.is_file()) {
+                entries.push((metadata.modified()?, metadata.len(), path));
+            }
+        }
+        entries.sort_unstable_by(|one, two| two.cmp(one));
+        let mut bytes = fs::symlink_metadata(written).map_or(0, |metadata| metadata.len());
+        // The one that was just written counts too.
+        for (place, (_, size, path)) in (1..).zip(entries) {
+            bytes = bytes.saturating_add(size);
+            if place < MAX_ENTRIES && bytes <= MAX_TOTAL_BYTES {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => tracing::debug!(path = %path.display(), "compiled module removed: it was not used for the longest time"),
+            }
+        }
+        Ok(())
     }
 
     fn path(&self, engine: &Engine, module_sha256: &str) -> PathBuf {

@@ -14,7 +14,7 @@ use super::limits::Said;
 use super::lower::{self, is_seen};
 use super::module::Module;
 use super::{Answer, Error, GuestBatch, GuestGroup, OpenedSchema, answer};
-use crate::change::{Cells, ChangeBatch, TableSchema};
+use crate::change::{Cells, ChangeBatch, ChangeEvent, TableSchema};
 use crate::config::{RouteSettings, SinkSettings};
 use crate::plan::{Fault, RecordFault};
 use crate::route::RoutedBatch;
@@ -32,6 +32,10 @@ pub struct GuestStats {
     pub failed_calls: u64,
     /// Calls that ended in a trap: also time and memory limits.
     pub traps: u64,
+    /// Events that were answered, rejects among them.
+    pub answered_events: u64,
+    /// Events that the guest failed on, or that were not tried because it had failed on so many.
+    pub failed_events: u64,
     /// Instances made after the first one.
     pub restarts: u64,
     /// Linear memory of the instance.
@@ -96,21 +100,32 @@ impl Guest {
         self.open(schema)
     }
 
+    /// Gives the instance back; the next batch makes another one.
+    pub fn rest(&mut self) {
+        self.drop_instance();
+    }
+
     /// The guest's answers to a batch. Takes as long as the guest does: not for an async thread.
     pub fn apply(&mut self, routed: RoutedBatch) -> GuestBatch {
+        let (groups, faults) = self.answers(&routed.batch, |_| true);
+        GuestBatch { routed, groups, faults, canary: None }
+    }
+
+    /// The same for some of the batch's events.
+    pub fn answers(&mut self, batch: &ChangeBatch, chosen: impl Fn(&ChangeEvent) -> bool) -> (Vec<GuestGroup>, Vec<RecordFault>) {
         self.retire_if_grown();
         let mut run = Run { groups: Vec::new(), faults: Vec::new(), failed_for: Duration::ZERO };
-        let events = &routed.batch.events;
-        let mut first = 0;
-        while let Some(event) = events.get(first) {
-            let stretch = events.iter().skip(first).take_while(|e| e.schema == event.schema).count();
-            let indexes: Vec<u32> = (first as u32..(first + stretch) as u32).collect();
-            first += stretch;
-            if let Some(schema) = routed.batch.schemas.get(event.schema as usize) {
-                self.stretch(&routed.batch, schema, indexes, &mut run);
+        let mut events = batch.events.iter().enumerate().filter(|(_, event)| chosen(event)).peekable();
+        while let Some(&(_, first)) = events.peek() {
+            let stretch = std::iter::from_fn(|| events.next_if(|(_, event)| event.schema == first.schema));
+            let indexes: Vec<u32> = stretch.map(|(index, _)| index as u32).collect();
+            if let Some(schema) = batch.schemas.get(first.schema as usize) {
+                self.stretch(batch, schema, indexes, &mut run);
             }
         }
-        GuestBatch { routed, groups: run.groups, faults: run.faults }
+        let failed = run.faults.iter().filter(|fault| !matches!(fault.fault, Fault::Transform(Error::Rejected { .. }))).count();
+        self.stats.failed_events += failed as u64;
+        (run.groups, run.faults)
     }
 
     /// Consecutive events of one schema.
@@ -138,6 +153,7 @@ impl Guest {
         let began = Instant::now();
         let error = match self.call(batch, opened, &events, &seen) {
             Ok(Answer { group, rejects }) => {
+                self.stats.answered_events += seen.len() as u64;
                 run.groups.push(group);
                 for (event, error) in rejects {
                     run.fault(batch, event, error);

@@ -1,7 +1,7 @@
 //! The process's one wasmtime engine, and the way from a file to a [`Module`].
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::contract::Contract;
 use super::instance::Instance;
 use super::limits::{Limits, MAX_TABLE_ELEMENTS};
 use super::module::{Budget, Module};
+use super::signature;
 use crate::config::{TransformHostSettings, TransformSettings};
 
 /// How often deadlines are looked at.
@@ -75,6 +76,14 @@ pub enum SetupError {
         /// The configured digest.
         pinned: String,
     },
+    /// It is not signed by whom the configuration trusts.
+    #[error("module {path} is not accepted: {why}")]
+    Unsigned {
+        /// The file.
+        path: String,
+        /// What is wrong with its signature, and the remedy.
+        why: String,
+    },
     /// It wants what no guest gets.
     #[error(
         "module {path} imports {imports}: a transform may import nothing but log and metrics of streamsync:transform@0.1.0; build it without WASI"
@@ -118,8 +127,11 @@ pub enum SetupError {
     },
 }
 
-/// Loads modules.
-pub struct TransformHost {
+/// Loads modules. A clone is the same host, with the same pool of instances.
+#[derive(Clone)]
+pub struct TransformHost(Arc<Host>);
+
+struct Host {
     engine: Engine,
     linker: Linker<Limits>,
     cache: Option<Cache>,
@@ -150,7 +162,7 @@ impl TransformHost {
                 .inspect_err(|error| tracing::warn!(dir = %dir.display(), %error, "compiled modules are not kept: the cache directory can't be used"))
                 .ok()
         });
-        Ok(Self { engine, linker, cache, metered })
+        Ok(Self(Arc::new(Host { engine, linker, cache, metered })))
     }
 
     /// Reads, checks and compiles a module. Compiling takes seconds for a scripting language's runtime; not for an async thread.
@@ -162,23 +174,33 @@ impl TransformHost {
         if let Some(pinned) = settings.sha256.as_ref().filter(|pinned| !pinned.eq_ignore_ascii_case(&digest)) {
             return Err(SetupError::OtherDigest { path, found: digest, pinned: pinned.clone() });
         }
-        let component = self.compile(&bytes, &digest, &path)?;
-        check_imports(&component, &self.engine, &path)?;
-        let contract = contract_of(&component, &self.engine, &path)?;
+        if let Some(key) = &settings.signature_key {
+            check_signature(&bytes, &settings.module, key)?;
+        }
+        let Host { engine, linker, .. } = &*self.0;
+        let component = self.0.compile(&bytes, &digest, &path)?;
+        check_imports(&component, engine, &path)?;
+        let contract = contract_of(&component, engine, &path)?;
         let other_world = |error: wasmtime::Error| SetupError::OtherWorld { path: path.clone(), message: format!("{error:#}") };
         let component = match contract {
-            Contract::V0_1_0 => self.linker.instantiate_pre(&component).and_then(TransformerPre::new).map_err(other_world)?,
+            Contract::V0_1_0 => linker.instantiate_pre(&component).and_then(TransformerPre::new).map_err(other_world)?,
         };
-        let budget = Budget { metered: self.metered, ..Budget::new(settings) };
-        let description = Instance::of(&self.engine, &component, budget)
+        let budget = Budget { metered: self.0.metered, ..Budget::new(settings) };
+        let description = Instance::of(engine, &component, budget)
             .and_then(|mut instance| instance.describe())
             .map_err(|source| SetupError::Start { module: path.clone(), route: String::new(), source })?;
         let (name, version) = (super::instance::shown(description.name), super::instance::shown(description.version));
         let config_schema = description.config_schema;
         let contract = contract.version();
-        Ok(Arc::new(Module { digest, name, version, contract, config_schema, engine: self.engine.clone(), component, budget }))
+        Ok(Arc::new(Module { digest, name, version, contract, config_schema, host: self.clone(), component, budget }))
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+}
+
+impl Host {
     fn compile(&self, bytes: &[u8], digest: &str, path: &str) -> Result<Component, SetupError> {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.load(&self.engine, digest)) {
             return Ok(component);
@@ -238,6 +260,26 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
         return Err(std::io::Error::other(format!("it is larger than {MAX_MODULE_BYTES} bytes")));
     }
     Ok(bytes)
+}
+
+/// Of the module's bytes, so that a signature stays good wherever the file lies.
+fn check_signature(bytes: &[u8], module: &Path, key: &Path) -> Result<(), SetupError> {
+    let file = signature_file(module);
+    let text = |path: &Path| std::fs::read_to_string(path).map_err(|error| format!("{} can't be read: {error}", path.display()));
+    let verified = text(key).and_then(|key| Ok((key, text(&file)?)));
+    let verified = verified.and_then(|(key, signature)| signature::verify(&key, bytes, &signature).map_err(str::to_owned));
+    verified.map_err(|why| {
+        let (path, file, key) = (module.display().to_string(), file.display(), key.display());
+        let remedy = format!("make {file} with `cosign sign-blob` and the private key that belongs to {key}");
+        SetupError::Unsigned { path, why: format!("{why}; {remedy}") }
+    })
+}
+
+/// Beside the module.
+pub(crate) fn signature_file(module: &Path) -> PathBuf {
+    let mut name = module.as_os_str().to_owned();
+    name.push(".sig");
+    PathBuf::from(name)
 }
 
 /// What a file is instead of a component, by its first bytes.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::Error;
 use super::bindings::Transformer;
@@ -24,7 +24,7 @@ pub(super) struct Instance {
 impl Instance {
     /// Instantiates the module; a start function of the guest runs within the call's limits.
     pub(super) fn new(module: &Module) -> Result<Self, Error> {
-        Self::of(&module.engine, &module.component, module.budget)
+        Self::of(module.host.engine(), &module.component, module.budget)
     }
 
     pub(super) fn of(
@@ -102,16 +102,38 @@ fn failure(error: &wasmtime::Error, limits: &Limits, budget: Budget) -> Error {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::Interrupt) => Error::TimedOut { timeout_ms: budget.call_timeout.as_millis().try_into().unwrap_or(u64::MAX) },
-        Some(trap) => Error::Trapped { message: trap.to_string() },
+        Some(trap) => Error::Trapped { message: traced(trap.to_string(), error) },
         None => {
             let message = error.root_cause().to_string();
             // wasmtime has no type for this refusal, only words.
             if message.contains("fuel allocated for hostcalls") {
                 return Error::TooLarge { limit_bytes: budget.max_output_bytes };
             }
-            Error::Trapped { message: shown(message) }
+            Error::Trapped { message: traced(shown(message), error) }
         }
     }
+}
+
+/// The message with the guest's innermost functions, as far as its name section tells them. Built with its names, a guest says where it fell;
+/// without them the numbers still tell one trap from another.
+fn traced(mut message: String, error: &wasmtime::Error) -> String {
+    const MAX_FRAMES: usize = 6;
+    const MAX_NAME_CHARS: usize = 80;
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+    for (index, frame) in frames.iter().take(MAX_FRAMES).enumerate() {
+        message.push_str(if index == 0 { " in " } else { " < " });
+        match frame.func_name() {
+            // `{:#}` leaves the hash of a Rust name away; a name of another language passes as it is.
+            Some(name) => {
+                message.extend(format!("{:#}", rustc_demangle::demangle(name)).chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS))
+            }
+            None => message.push_str(&format!("function {}", frame.func_index())),
+        }
+    }
+    if frames.len() > MAX_FRAMES {
+        message.push_str(" < …");
+    }
+    message
 }
 
 fn said_of(error: &Error) -> String {

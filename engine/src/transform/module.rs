@@ -3,9 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use wasmtime::Engine;
-
 use super::bindings::TransformerPre;
+use super::host::TransformHost;
 use super::limits::Limits;
 use crate::config::TransformSettings;
 
@@ -21,7 +20,7 @@ pub struct Module {
     pub contract: &'static str,
     /// JSON Schema of the route's `config`, where it has one.
     pub config_schema: Option<String>,
-    pub(super) engine: Engine,
+    pub(super) host: TransformHost,
     pub(super) component: TransformerPre<Limits>,
     pub(super) budget: Budget,
 }
@@ -46,6 +45,13 @@ impl Budget {
             max_log_lines: settings.max_log_lines,
             metered: false,
         }
+    }
+}
+
+impl Module {
+    /// The host that loaded it, and that loads what follows it.
+    pub fn host(&self) -> &TransformHost {
+        &self.host
     }
 }
 

@@ -45,16 +45,19 @@ fn transform_settings(module: &Path) -> TransformSettings {
     TransformSettings {
         module: module.to_owned(),
         sha256: None,
+        signature_key: None,
         config: "{}".into(),
         call_timeout: Duration::from_millis(50),
         max_memory_bytes: 8 << 20,
         max_output_bytes: 1 << 20,
         max_log_lines: 3,
+        max_failures: 100,
+        shadow: None,
     }
 }
 
 fn host_settings(cache_dir: Option<&Path>) -> TransformHostSettings {
-    TransformHostSettings { cache_dir: cache_dir.map(Path::to_owned), max_instances: 2 }
+    TransformHostSettings { cache_dir: cache_dir.map(Path::to_owned), max_instances: 2, watch: None }
 }
 
 fn route(transform: TransformSettings) -> Arc<RouteSettings> {

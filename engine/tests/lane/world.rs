@@ -29,7 +29,7 @@ pub const POISON: i64 = 666;
 
 const GATE: usize = 1 << 20;
 
-const CONFIGURATION: &str = r#"
+pub const CONFIGURATION: &str = r#"
 [kafka]
 brokers = "127.0.0.1:1"
 max_poll_interval = "5m"
@@ -63,23 +63,31 @@ prefix = "m"
 /// Compiled once: it puts `{"id": …}` into target `t`, and so deletes from target `m`.
 pub fn guest_component() -> &'static [u8] {
     static COMPONENT: OnceLock<Vec<u8>> = OnceLock::new();
-    COMPONENT.get_or_init(|| {
-        let text = include_str!("../../src/transform/tests/guest.wat")
-            .replace("ON_POISON", "unreachable")
-            .replace("(i32.store (i32.const 4124) (i32.const 1))", "(i32.store (i32.const 4124) (i32.const 2))")
-            .replace(
-                ";; one output",
-                r#"(data (i32.const 50) "m")
-                (data (i32.const 216) "\32\00\00\00\01\00\00\00\00\00\00\00\00\00\00\00\a0\00\00\00\01\00\00\00")
-                ;; one output"#,
-            );
-        let mut core = wat::parse_str(text).expect("the text is WebAssembly");
-        let mut resolve = wit_parser::Resolve::default();
-        let package = resolve.push_str("transform.wit", include_str!("../../../wit/transform.wit")).expect("the contract");
-        let world = resolve.select_world(&[package], Some("transformer")).expect("the world");
-        embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("fits");
-        ComponentEncoder::default().module(&core).expect("fits").encode().expect("fits")
-    })
+    COMPONENT.get_or_init(|| guest_component_with(&[]))
+}
+
+/// The same with parts of its text replaced.
+pub fn guest_component_with(replaced: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = include_str!("../../src/transform/tests/guest.wat").to_owned();
+    for (from, to) in replaced {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    let text = text
+        .replace("ON_POISON", "unreachable")
+        .replace("(i32.store (i32.const 4124) (i32.const 1))", "(i32.store (i32.const 4124) (i32.const 2))")
+        .replace(
+            ";; one output",
+            r#"(data (i32.const 50) "m")
+            (data (i32.const 216) "\32\00\00\00\01\00\00\00\00\00\00\00\00\00\00\00\a0\00\00\00\01\00\00\00")
+            ;; one output"#,
+        );
+    let mut core = wat::parse_str(text).expect("the text is WebAssembly");
+    let mut resolve = wit_parser::Resolve::default();
+    let package = resolve.push_str("transform.wit", include_str!("../../../wit/transform.wit")).expect("the contract");
+    let world = resolve.select_world(&[package], Some("transformer")).expect("the world");
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("fits");
+    ComponentEncoder::default().module(&core).expect("fits").encode().expect("fits")
 }
 
 /// Settings and the module, made once for each way to meet a truncate.
@@ -370,14 +378,6 @@ impl World {
     /// `routed`: with the stages of the route, else as a topic that is passed over.
     pub fn with(on_truncate: &'static str, routed: bool) -> Self {
         let (settings, module) = prepared(on_truncate);
-        let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
-        let commits = Arc::new(KeptCommits::default());
-        let letters = Arc::new(KeptLetters { kept: MemoryDeadLetters::new(100), away: AtomicU64::new(0) });
-        let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let poll_age = Arc::new(AtomicU64::new(0));
-        let age = Arc::clone(&poll_age);
-        let source = TopicPartition::new("shop.t", 0);
-        let health = Health::new(settings.http.stalled_after);
         let route = Arc::clone(&settings.routes[0]);
         let prepare = if routed {
             let guest = Guest::new(Arc::clone(&module), Arc::clone(&route), &settings.sinks).expect("a guest");
@@ -385,12 +385,24 @@ impl World {
         } else {
             Prepare::PassOver("shop.t".to_owned())
         };
+        let health = Health::new(settings.http.stalled_after);
+        Self::of(settings, prepare, Arc::new(Metrics::new().expect("metrics")), health)
+    }
+
+    /// A lane with these stages.
+    pub fn of(settings: Arc<Settings>, prepare: Prepare, metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
+        let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
+        let commits = Arc::new(KeptCommits::default());
+        let letters = Arc::new(KeptLetters { kept: MemoryDeadLetters::new(100), away: AtomicU64::new(0) });
+        let poll_age = Arc::new(AtomicU64::new(0));
+        let age = Arc::clone(&poll_age);
+        let source = TopicPartition::new("shop.t", 0);
         let meter = Meter::new(&metrics, health.lane_started(prepare.route_name(), &source), prepare.route_name(), &source);
         let (orders, ordered) = watch::channel(Order::Run);
         let (records, read) = mpsc::channel(64);
         let identities = Arc::new(MemoryIdentities::default());
         let begin = Watermark { generation: Generation::FIRST, next_offset: 0, written_at_ms: 0 };
-        let marks = [&one, &two].into_iter().enumerate().filter(|_| routed).map(|(index, sink)| {
+        let marks = [&one, &two].into_iter().enumerate().filter(|_| matches!(prepare, Prepare::Route(_))).map(|(index, sink)| {
             let taken = Mark::take_over((index, sink.as_ref()), "streamsync", &source, 0, None, begin).now_or_never();
             taken.expect("in memory").expect("an answer").expect("nothing there yet")
         });

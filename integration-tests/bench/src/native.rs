@@ -44,7 +44,7 @@ impl Native {
         let outcome = wire::Outcome { steps, cells: wire::Cells { tags, words, heap } };
         let answer = answer(&opened, events, &seen, outcome, self.max_output_bytes)?;
         ensure!(answer.rejects.is_empty(), "an event was rejected");
-        Ok(GuestBatch { routed, groups: vec![answer.group], faults: Vec::new() })
+        Ok(GuestBatch { routed, groups: vec![answer.group], faults: Vec::new(), canary: None })
     }
 
     fn open(&mut self, schema: &Arc<TableSchema>, routed: &RoutedBatch) -> Result<Arc<OpenedSchema>> {

@@ -9,6 +9,7 @@ mod composite_key;
 mod crud;
 mod foundations;
 mod healed;
+mod hot_swap;
 mod metrics;
 mod poison;
 mod primary_key_change;
@@ -60,6 +61,7 @@ fn main() -> Result<ExitCode> {
         rebuild,
         poison,
         redrive,
+        hot_swap,
         metrics,
     ];
     if arguments.list {

@@ -155,6 +155,7 @@ pub(super) fn stop(error: &SetupError) -> Stop {
         SetupError::Unreadable { .. }
         | SetupError::NotAComponent { .. }
         | SetupError::OtherDigest { .. }
+        | SetupError::Unsigned { .. }
         | SetupError::OtherContract { .. }
         | SetupError::ForeignImports { .. }
         | SetupError::OtherWorld { .. }

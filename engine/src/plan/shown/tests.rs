@@ -42,7 +42,7 @@ fn answers_are_told_with_their_keys_and_kinds() {
     ];
     let groups = vec![GuestGroup { opened, events: vec![0, 1, 2, 3], writes, cells }];
     let outcomes: Vec<Outcome> =
-        super::outcomes(&GuestBatch { routed, groups, faults: vec![] }).into_iter().map(|(_, told)| told).collect();
+        super::outcomes(&GuestBatch { routed, groups, faults: vec![], canary: None }).into_iter().map(|(_, told)| told).collect();
     let expected = r#"
 3:0 create id = int 5
   put t, m

@@ -5,9 +5,13 @@ use crate::plan::Fault;
 use crate::transform::{Error, Guest, GuestAction, GuestBatch, TransformHost};
 
 fn start(on_poison: &str) -> Guest {
+    start_component(&super::guest(on_poison))
+}
+
+fn start_component(component: &[u8]) -> Guest {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("t.wasm");
-    std::fs::write(&path, super::guest(on_poison)).expect("written");
+    std::fs::write(&path, component).expect("written");
     let settings = transform_settings(&path);
     let host = TransformHost::new(&host_settings(None)).expect("a host");
     let module = host.load(&settings).expect("a module");
@@ -26,6 +30,10 @@ fn transform_error(fault: &Fault) -> Option<&Error> {
 fn put(batch: &GuestBatch) -> Vec<u32> {
     let writes = batch.groups.iter().flat_map(|group| &group.writes);
     writes.filter(|w| matches!(w.action, GuestAction::Put { .. })).map(|w| w.event).collect()
+}
+
+fn trapped_in(place: &str) -> Error {
+    Error::Trapped { message: format!("wasm trap: wasm `unreachable` instruction executed in {place}") }
 }
 
 const EVENTS: [(u32, i64); 7] = [(1, 1), (1, 2), (1, 666), (1, -4), (1, 5), (1, 666), (1, 7)];
@@ -47,7 +55,7 @@ fn a_good_guest() {
 fn each_way_to_fail_is_the_guilty_event_s() {
     let broken = |what| Error::BrokenOutcome { what };
     let cases = [
-        ("unreachable", Error::Trapped { message: "wasm trap: wasm `unreachable` instruction executed".into() }),
+        ("unreachable", trapped_in("function 7")),
         ("(loop $l (br $l))", Error::TimedOut { timeout_ms: 50 }),
         ("(drop (memory.grow (i32.const 1000)))", Error::OutOfMemory { limit_bytes: 8 << 20 }),
         ("(return (call $error))", Error::GuestError { message: "no".into() }),
@@ -80,6 +88,23 @@ fn each_way_to_fail_is_the_guilty_event_s() {
         assert_eq!(stats.log_lines, stats.calls - stats.failed_calls, "{on_poison}");
         assert!(stats.restarts >= stats.traps.min(1), "{on_poison}");
     }
+}
+
+/// The names are those of the guest's name section; Rust's are read back.
+#[test]
+fn a_trap_names_the_guest_s_functions() {
+    let text = include_str!("guest.wat").replace("ON_POISON", "(call $total)").replace(
+        "(func $error",
+        "(func $_RNvNtCs1234_6orders5total3sum unreachable)
+         (func $deep (param i32) (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))))
+           (call $_RNvNtCs1234_6orders5total3sum))
+         (func $total (call $deep (i32.const 9)))
+         (func $error",
+    );
+    let mut guest = start_component(&component(&text, "0.1.0"));
+    let batch = guest.apply(events(&[(1, 666)]));
+    let expected = trapped_in("orders::total::sum < deep < deep < deep < deep < deep < …");
+    assert_eq!(faults(&batch), [(0, &expected)]);
 }
 
 #[test]

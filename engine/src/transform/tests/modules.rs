@@ -71,6 +71,35 @@ fn a_pinned_module_is_that_module() {
     assert!(error.contains(&module.digest) && error.contains(&"00".repeat(32)), "{error}");
 }
 
+/// Signed here with a key of its own: as `cosign sign-blob` does it, over the file's bytes.
+#[test]
+fn a_signature_is_asked_for_where_a_key_is_configured() {
+    use base64::Engine as _;
+    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+    let random = ring::rand::SystemRandom::new();
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random).unwrap();
+    let folder = Folder::new(false);
+    let mut settings = folder.file(&guest(""));
+    let file = |name: &str| folder.dir.path().join(name);
+    let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let head = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+    let head: Vec<u8> = (0..head.len()).step_by(2).map(|at| u8::from_str_radix(&head[at..at + 2], 16).unwrap()).collect();
+    let der = [head.as_slice(), pair.public_key().as_ref()].concat();
+    fs::write(file("cosign.pub"), format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64(&der))).unwrap();
+    settings.signature_key = Some(file("cosign.pub"));
+    let refused = |settings: &TransformSettings| folder.host.load(settings).expect_err("refused").to_string();
+    let error = refused(&settings);
+    assert!(error.contains("t.wasm.sig can't be read") && error.contains("cosign sign-blob"), "{error}");
+    let sign = |bytes: &[u8]| fs::write(file("t.wasm.sig"), base64(pair.sign(&random, bytes).unwrap().as_ref())).unwrap();
+    sign(b"something else");
+    assert!(refused(&settings).contains("was not made with this key for this module"));
+    sign(&guest(""));
+    folder.host.load(&settings).expect("signed");
+    folder.file(&guest("nop"));
+    assert!(refused(&settings).contains("was not made with this key for this module"));
+}
+
 #[test]
 fn a_compiled_module_is_kept_and_checked() {
     let folder = Folder::new(true);
@@ -88,6 +117,29 @@ fn a_compiled_module_is_kept_and_checked() {
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o666)).unwrap();
     folder.host.load(&settings).expect("compiled again");
     assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn compiled_modules_that_are_not_used_any_more_go() {
+    let folder = Folder::new(true);
+    let settings = folder.file(&guest(""));
+    folder.host.load(&settings).expect("compiled");
+    let [used] = folder.cached().try_into().expect("one file");
+    for number in 0..70 {
+        let old = folder.dir.path().join(format!("cache/{number:064x}-0.compiled"));
+        fs::write(&old, "old").unwrap();
+        let age = Duration::from_secs(86_400 + number);
+        fs::File::options().write(true).open(&old).unwrap().set_modified(std::time::SystemTime::now() - age).unwrap();
+    }
+    fs::write(folder.dir.path().join("cache/a file of somebody"), "").unwrap();
+    folder.host.load(&settings).expect("from the cache");
+    assert_eq!(folder.cached().len(), 72, "nothing was compiled, nothing is removed");
+    folder.host.load(&folder.file(&guest("nop"))).expect("compiled");
+    let left = folder.cached();
+    assert_eq!(left.len(), 65, "64 modules and a file of somebody");
+    assert!(left.contains(&used));
+    assert!(left.iter().any(|path| path.ends_with(format!("{:064x}-0.compiled", 0))), "the newest of the old ones");
+    assert!(!left.iter().any(|path| path.ends_with(format!("{:064x}-0.compiled", 69))), "not the oldest");
 }
 
 #[test]

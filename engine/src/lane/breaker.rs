@@ -1,0 +1,45 @@
+//! Halts a lane whose guest only fails: that is no matter of single records, and every one of them would go to the dead-letter topic.
+
+use super::prepare::{Guested, Prepared};
+use crate::plan::Fault;
+use crate::transform::Error;
+
+/// Counts the events that the guest failed on since it last answered one.
+pub(super) struct Breaker {
+    /// 0: it never halts.
+    max_failures: u64,
+    failures: u64,
+}
+
+impl Breaker {
+    pub(super) fn new(max_failures: u64) -> Self {
+        Self { max_failures, failures: 0 }
+    }
+
+    /// Another module starts anew.
+    pub(super) fn reset(&mut self, max_failures: u64) {
+        *self = Self::new(max_failures);
+    }
+
+    /// The error halts the lane; nothing of the batch is written or dead-lettered then.
+    pub(super) fn batch(&mut self, prepared: &Prepared, guested: &Guested) -> Result<(), String> {
+        if guested.answered_events > 0 {
+            self.failures = 0;
+            return Ok(());
+        }
+        self.failures += guested.failed_events;
+        if self.max_failures == 0 || self.failures < self.max_failures {
+            return Ok(());
+        }
+        let failed =
+            prepared.plan.faults.iter().rev().find(|f| matches!(&f.fault, Fault::Transform(e) if !matches!(e, Error::Rejected { .. })));
+        let Some(last) = failed else { return Ok(()) };
+        let records = &prepared.plan.records;
+        let offset = records.records.get(last.record as usize).map_or(-1, |record| record.offset);
+        Err(format!(
+            "{} offset {offset}: the transform failed on all of the last {} events of this partition, on this one because {}; nothing more goes to \
+             the dead-letter topic. Put a module there that handles them, or raise max_failures_in_a_row",
+            records.source, self.failures, last.fault
+        ))
+    }
+}

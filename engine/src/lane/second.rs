@@ -1,0 +1,120 @@
+//! A route's second guest: beside the way, where it is only compared, or on it, where it decides a share of the keys.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{Order, Shared, ended, on_a_thread};
+use crate::change::{ChangeBatch, ChangeEvent};
+use crate::config::SinkSettings;
+use crate::plan::compare::{Compared, Said, compare, share};
+use crate::plan::{Fault, RecordFault};
+use crate::rollout::{MAX_DIFFERENCES, RouteRollout, Second};
+use crate::route::RoutedBatch;
+use crate::source::RecordBatch;
+use crate::transform::canary::divide;
+use crate::transform::{Guest, GuestBatch, GuestGroup};
+
+/// The longest rest after a comparison.
+const MAX_REST: Duration = Duration::from_secs(1);
+
+/// A batch with the first guest's answers, for the second one.
+#[derive(Debug)]
+pub(super) struct Observed {
+    second: Arc<Second>,
+    batch: ChangeBatch,
+    groups: Vec<GuestGroup>,
+    faults: Vec<RecordFault>,
+}
+
+impl Observed {
+    /// A copy of all that a guest and a comparison look at: the records' own bytes are not among it.
+    pub(super) fn new(second: &Arc<Second>, answered: &GuestBatch) -> Self {
+        let of = &answered.routed.batch;
+        let records = RecordBatch { source: of.records.source.clone(), records: of.records.records.clone(), ..RecordBatch::default() };
+        let batch = ChangeBatch {
+            records,
+            schemas: of.schemas.clone(),
+            events: of.events.clone(),
+            cells: of.cells.clone(),
+            ..ChangeBatch::default()
+        };
+        let fault = |fault: &RecordFault| match &fault.fault {
+            Fault::Transform(error) => Some(RecordFault { record: fault.record, fault: Fault::Transform(error.clone()) }),
+            Fault::Decode(_) | Fault::Route(_) | Fault::Plan(_) | Fault::Sink(_) => None,
+        };
+        let faults = answered.faults.iter().filter_map(fault).collect();
+        Self { second: Arc::clone(second), batch, groups: answered.groups.clone(), faults }
+    }
+}
+
+/// The second guest beside the way.
+#[derive(Default)]
+struct Shadow {
+    running: Option<(Arc<Second>, Option<Guest>)>,
+}
+
+impl Shadow {
+    fn compare(&mut self, observed: &Observed, sinks: &[SinkSettings]) -> Compared {
+        let second = &observed.second;
+        if self.running.as_ref().is_none_or(|(running, _)| !Arc::ptr_eq(running, second)) {
+            let guest = Guest::new(Arc::clone(&second.module), Arc::clone(&second.route), sinks)
+                .inspect_err(|error| tracing::warn!(route = second.route.name, error = %error, "the second module is not compared"));
+            self.running = Some((Arc::clone(second), guest.ok()));
+        }
+        let Some((_, Some(guest))) = &mut self.running else {
+            return Compared { failed: observed.batch.events.len() as u64, ..Compared::default() };
+        };
+        let (groups, faults) = guest.answers(&observed.batch, |_| true);
+        let first = Said { groups: &observed.groups, faults: &observed.faults };
+        compare(&observed.batch, first, Said { groups: &groups, faults: &faults }, &|_| true, MAX_DIFFERENCES)
+    }
+}
+
+/// Compares what it is given, on a thread of its own, at most half of the time. It is given a batch only when it waits for one: the first guest
+/// never waits for the second.
+pub(super) async fn shadow_all(
+    shared: Arc<Shared>,
+    rollout: Arc<RouteRollout>,
+    mut observed: mpsc::Receiver<Observed>,
+    mut orders: watch::Receiver<Order>,
+) {
+    let mut shadow = Shadow::default();
+    let name = rollout.deployed().route.name.clone();
+    let metrics = shared.metrics.route(&name);
+    loop {
+        let next = tokio::select! { biased; () = ended(&mut orders) => return, next = observed.recv() => next };
+        let Some(next) = next else { return };
+        let sinks = Arc::clone(&rollout);
+        let began = Instant::now();
+        let working = on_a_thread(shared.machine, shadow, move |shadow| (shadow.compare(&next, sinks.sinks()), next));
+        let done = tokio::select! { biased; () = ended(&mut orders) => return, done = working => done };
+        let Some((returned, (compared, next))) = done else {
+            tracing::error!(route = name, "a defect in the engine stopped the comparison with the second module");
+            return;
+        };
+        shadow = returned;
+        rollout.compared(&next.second, &next.batch.records.source, compared.clone());
+        metrics.shadow(&compared);
+        let rest = began.elapsed().min(MAX_REST);
+        tokio::select! { biased; () = ended(&mut orders) => return, () = tokio::time::sleep(rest) => {} }
+    }
+}
+
+/// The second guest on the way: it decides its share of the keys, and the first one what it fails on.
+pub(super) fn canary(first: &mut Guest, second: &mut Guest, of: &Second, routed: RoutedBatch) -> (GuestBatch, Compared) {
+    let chosen = share(&routed.batch, of.canary_percent);
+    let is_chosen = |event: &ChangeEvent| chosen.get(event.record as usize).copied().unwrap_or(false);
+    let answers = first.answers(&routed.batch, |_| true);
+    let others = second.answers(&routed.batch, is_chosen);
+    let compared = compare(
+        &routed.batch,
+        Said { groups: &answers.0, faults: &answers.1 },
+        Said { groups: &others.0, faults: &others.1 },
+        &is_chosen,
+        MAX_DIFFERENCES,
+    );
+    let ((groups, faults), decided) = divide(&routed.batch, answers, others, &of.module.digest);
+    (GuestBatch { routed, groups, faults, canary: Some(decided) }, compared)
+}

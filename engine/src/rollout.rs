@@ -1,0 +1,243 @@
+//! What each route runs, and how that changes while records flow.
+//!
+//! Enters: the wish for another module, over HTTP, by SIGHUP or by a changed file. Leaves: a [`Deployed`], which each lane of the route
+//! adopts between two batches. A batch has one module from end to end, so no event is missed or done twice by a change. A module is
+//! loaded, checked, compiled and tried on recent records before any lane hears of it; one that is unfit leaves everything as it was.
+
+mod comparison;
+mod desk;
+mod recent;
+mod request;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch as channel;
+use tokio::time::Instant;
+
+use crate::config::{RouteSettings, Settings, SinkSettings};
+use crate::plan::compare::Compared;
+use crate::source::{RecordBatch, TopicPartition};
+use crate::transform::Module;
+
+pub use comparison::Comparison;
+pub(crate) use comparison::MAX_DIFFERENCES;
+pub use desk::Rollout;
+pub use request::{Change, Desk, Done, Refusal, Requests, Shown, desk};
+
+use recent::Recent;
+
+/// What a route runs. It is replaced as a whole.
+#[derive(Debug)]
+pub struct Deployed {
+    /// One more than that of what ran before.
+    pub number: u64,
+    /// The route, with the transform section in force.
+    pub route: Arc<RouteSettings>,
+    /// The guest.
+    pub module: Arc<Module>,
+    /// A second guest, which sees the same events.
+    pub second: Option<Arc<Second>>,
+}
+
+/// A second module of a route.
+#[derive(Debug)]
+pub struct Second {
+    /// The route, with the second module's transform section in place of the first's.
+    pub route: Arc<RouteSettings>,
+    /// The guest.
+    pub module: Arc<Module>,
+    /// The share of keys whose documents it writes; 0: it writes nothing.
+    pub canary_percent: u32,
+}
+
+/// What the lanes of one route share.
+pub struct RouteRollout {
+    settings: Arc<Settings>,
+    deployed: channel::Sender<Arc<Deployed>>,
+    recent: Mutex<Recent>,
+    comparison: Mutex<Comparison>,
+    lanes: channel::Sender<Lanes>,
+}
+
+/// The number of what each lane runs.
+#[derive(Debug, Default)]
+struct Lanes {
+    next: u64,
+    running: BTreeMap<u64, u64>,
+    /// Lanes that could not take over the last change, and why.
+    stuck: BTreeMap<TopicPartition, String>,
+}
+
+impl RouteRollout {
+    /// A route that runs its configured module.
+    pub fn new(settings: Arc<Settings>, route: Arc<RouteSettings>, module: Arc<Module>) -> Arc<Self> {
+        let deployed = Arc::new(Deployed { number: 0, route, module, second: None });
+        let (deployed, lanes) = (channel::Sender::new(deployed), channel::Sender::new(Lanes::default()));
+        Arc::new(Self { settings, deployed, recent: Mutex::default(), comparison: Mutex::default(), lanes })
+    }
+
+    /// What it runs now.
+    pub fn deployed(&self) -> Arc<Deployed> {
+        Arc::clone(&self.deployed.borrow())
+    }
+
+    /// The sinks that its targets are in.
+    pub(crate) fn sinks(&self) -> &[SinkSettings] {
+        &self.settings.sinks
+    }
+
+    /// A place for one more lane.
+    pub(crate) fn follow(self: &Arc<Self>, source: &TopicPartition) -> Follower {
+        let changes = self.deployed.subscribe();
+        let number = changes.borrow().number;
+        let mut lane = 0;
+        self.lanes.send_modify(|lanes| {
+            lane = lanes.next;
+            lanes.next += 1;
+            lanes.running.insert(lane, number);
+        });
+        Follower { rollout: Arc::clone(self), source: source.clone(), lane, changes }
+    }
+
+    /// Lanes adopt it between two batches.
+    pub fn deploy(&self, deployed: Deployed) {
+        self.lanes.send_modify(|lanes| lanes.stuck.clear());
+        let second = |deployed: &Deployed| deployed.second.as_ref().map(Arc::as_ptr);
+        if second(&deployed) != second(&self.deployed()) {
+            *self.comparison() = Comparison::default();
+        }
+        self.deployed.send_replace(Arc::new(deployed));
+    }
+
+    /// Waits until every lane has adopted it; the number of lanes, and of those that have not by then. A lane whose batch waits for a
+    /// store that is away adopts it afterwards.
+    async fn adopted(&self, number: u64, patience: Duration) -> (usize, usize) {
+        let deadline = Instant::now() + patience;
+        let mut lanes = self.lanes.subscribe();
+        let all = lanes.wait_for(|lanes| lanes.running.values().all(|running| *running >= number));
+        // Late ones are counted below, in either case.
+        drop(tokio::time::timeout_at(deadline, all).await);
+        let lanes = self.lanes.borrow();
+        let late = lanes.running.values().filter(|running| **running < number).count();
+        (lanes.running.len(), late)
+    }
+
+    /// The lanes that could not adopt the last change, and why.
+    fn stuck(&self) -> Vec<String> {
+        let lanes = self.lanes.borrow();
+        lanes.stuck.iter().map(|(source, why)| format!("partition {} stays with the module before: {why}", source.partition)).collect()
+    }
+
+    /// Adds what a lane has compared, where the second guest is still the same.
+    pub(crate) fn compared(&self, second: &Arc<Second>, source: &TopicPartition, compared: Compared) {
+        if self.deployed().second.as_ref().is_some_and(|now| Arc::ptr_eq(now, second)) {
+            self.comparison().add(source, compared);
+        }
+    }
+
+    /// What was compared since the second guest came.
+    pub fn comparison(&self) -> MutexGuard<'_, Comparison> {
+        // What a panicking thread left behind is whole enough to be shown.
+        self.comparison.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        // What a panicking thread left behind is whole: batches are pushed and popped.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lane's place among those of its route.
+pub(crate) struct Follower {
+    rollout: Arc<RouteRollout>,
+    source: TopicPartition,
+    lane: u64,
+    changes: channel::Receiver<Arc<Deployed>>,
+}
+
+impl Follower {
+    pub(crate) fn rollout(&self) -> &Arc<RouteRollout> {
+        &self.rollout
+    }
+
+    /// Wakes the lane at each change.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes(Some(self.changes.clone()))
+    }
+
+    /// The lane runs this from now on.
+    pub(crate) fn adopted(&self, number: u64) {
+        self.rollout.lanes.send_modify(|lanes| {
+            lanes.running.insert(self.lane, number);
+        });
+    }
+
+    /// The lane goes on with what it ran before.
+    pub(crate) fn stays(&self, number: u64, why: String) {
+        self.rollout.lanes.send_modify(|lanes| {
+            lanes.running.insert(self.lane, number);
+            lanes.stuck.insert(self.source.clone(), why);
+        });
+    }
+
+    /// Keeps a few of the records, to try a new module on.
+    pub(crate) fn offer(&self, records: &RecordBatch) {
+        self.rollout.recent().offer(records);
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.rollout.lanes.send_modify(|lanes| {
+            lanes.running.remove(&self.lane);
+            lanes.stuck.remove(&self.source);
+        });
+    }
+}
+
+/// Tells a lane that its route runs something else.
+pub(crate) struct Changes(Option<channel::Receiver<Arc<Deployed>>>);
+
+impl Changes {
+    /// Of a lane whose module never changes.
+    pub(crate) const NEVER: Self = Self(None);
+
+    /// Resolves at the next change.
+    pub(crate) async fn next(&mut self) {
+        if let Some(changes) = &mut self.0
+            && changes.changed().await.is_ok()
+        {
+            return;
+        }
+        // Nobody is left who could change anything.
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test may fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_records_are_few_and_the_newest() {
+        let source = TopicPartition::new("t", 0);
+        let mut recent = Recent::default();
+        for first in 0..1000 {
+            let mut batch = RecordBatch::new(source.clone());
+            for offset in first * 1000..(first + 1) * 1000 {
+                batch.push(offset, None, Some(b"k"), Some(&[0; 700]), [("h", None)]).expect("small");
+            }
+            recent.offer(&batch);
+        }
+        let kept = recent.batches();
+        assert!(kept.len() <= 8 && kept.iter().all(|batch| !batch.records.is_empty()), "{}", kept.len());
+        let bytes: usize = kept.iter().map(|batch| batch.bytes.len()).sum();
+        assert!(bytes <= 8 * (256 << 10), "{bytes}");
+        let newest = kept.iter().filter_map(RecordBatch::next_offset).max().expect("records");
+        assert!(newest > 900_000, "{newest}");
+    }
+}

@@ -1,0 +1,484 @@
+//! Carries out changes, one after the other: loads, checks, compiles and tries a module on a thread of its own, then hands it to the lanes.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::request::Message;
+use super::watch::Watch;
+use super::{Change, Deployed, Desk, Done, Refusal, RouteRollout, Second, Shown};
+use crate::config::{RouteSettings, Settings, ShadowSettings, TransformSettings, module_file};
+use crate::http::{Health, ShownModule};
+use crate::lane::trial;
+use crate::machine::Machine;
+use crate::metrics::{Metrics, SwapResult};
+use crate::source::RecordBatch;
+use crate::transform::{Guest, Module, signature_file};
+
+/// How long an answer waits for the lanes. Those that are late adopt a change all the same.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A period that no worker lives to see; the branch is off then.
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
+/// What this worker's routes run, and what they ran before.
+pub struct Rollout {
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    machine: Machine,
+    routes: Vec<Route>,
+    watch: Watch,
+}
+
+struct Route {
+    rollout: Arc<RouteRollout>,
+    /// As the configuration last had it; a change over HTTP leaves it alone.
+    configured: TransformSettings,
+    before: Option<Arc<Deployed>>,
+}
+
+/// Modules that are fit, and on how many events that was seen.
+struct Prepared {
+    next: Deployed,
+    tried: usize,
+    /// Why the second module stays away: no reason to keep the first one back.
+    second_refused: Option<Refusal>,
+}
+
+impl Rollout {
+    /// Every route with its configured module, in the order of the settings.
+    pub fn new(settings: &Arc<Settings>, modules: &[Arc<Module>], metrics: &Arc<Metrics>, health: &Arc<Health>, machine: Machine) -> Self {
+        let route = |(route, module): (&Arc<RouteSettings>, &Arc<Module>)| Route {
+            configured: route.transform.clone(),
+            rollout: RouteRollout::new(Arc::clone(settings), Arc::clone(route), Arc::clone(module)),
+            before: None,
+        };
+        let routes: Vec<Route> = settings.routes.iter().zip(modules).map(route).collect();
+        let mut watch = Watch::default();
+        for route in &routes {
+            files(&route.configured).for_each(|file| watch.known(&file));
+            let deployed = route.rollout.deployed();
+            metrics.route(&deployed.route.name).module(&deployed.module.digest);
+            health.module(&deployed.route.name, shown(&deployed));
+        }
+        Self { settings: Arc::clone(settings), metrics: Arc::clone(metrics), health: Arc::clone(health), machine, routes, watch }
+    }
+
+    /// What the lanes of each route share, in the order of the settings.
+    pub fn routes(&self) -> Vec<Arc<RouteRollout>> {
+        self.routes.iter().map(|route| Arc::clone(&route.rollout)).collect()
+    }
+
+    /// Serves the desk and watches the files, until `stop` resolves: then a change that is being prepared is dropped.
+    pub async fn run(mut self, mut desk: Desk, stop: impl Future<Output = ()>) {
+        let every = self.settings.transforms.watch;
+        let mut looks = tokio::time::interval(every.unwrap_or(NEVER));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looks.reset();
+        tokio::pin!(stop);
+        let mut begun = false;
+        loop {
+            let work = async {
+                if !begun {
+                    self.begin().await;
+                    begun = true;
+                }
+                tokio::select! {
+                    biased;
+                    Some(message) = desk.0.recv() => self.message(message).await,
+                    _ = looks.tick(), if every.is_some() => self.look_at_files().await,
+                    else => std::future::pending::<()>().await,
+                }
+            };
+            tokio::select! { biased; () = &mut stop => return, () = work => {} }
+        }
+    }
+
+    /// Second modules are loaded while the first ones work already: a worker's start does not wait for them.
+    async fn begin(&mut self) {
+        for index in 0..self.routes.len() {
+            let Some(transform) = self.routes.get(index).map(|route| route.configured.clone()) else { return };
+            if transform.shadow.is_some() {
+                self.apply(index, transform, &BTreeSet::new(), "start").await;
+            }
+        }
+    }
+
+    async fn message(&mut self, message: Message) {
+        match message {
+            Message::Change { route, change, reply } => {
+                let answer = self.change(&route, change).await;
+                if reply.send(answer).is_err() {
+                    tracing::debug!(route, "whoever asked for a change has gone");
+                }
+            }
+            Message::Show { route, reply } => {
+                let shown = self.index(&route).and_then(|index| self.show(index));
+                if reply.send(shown).is_err() {
+                    tracing::debug!(route, "whoever asked for the comparison has gone");
+                }
+            }
+            Message::Reload { settings, done } => {
+                self.reload(&settings).await;
+                drop(done);
+            }
+        }
+    }
+
+    fn index(&self, name: &str) -> Result<usize, Refusal> {
+        let known = || self.settings.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>().join(", ");
+        let found = self.routes.iter().position(|route| route.rollout.deployed().route.name == name);
+        found.ok_or_else(|| Refusal::NoRoute { route: name.to_owned(), known: known() })
+    }
+
+    fn show(&self, index: usize) -> Result<Shown, Refusal> {
+        let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
+        let deployed = route.rollout.deployed();
+        let Some(second) = &deployed.second else { return Err(Refusal::NoSecond { route: deployed.route.name.clone() }) };
+        Ok(Shown {
+            digest: second.module.digest.clone(),
+            canary_percent: second.canary_percent,
+            comparison: route.rollout.comparison().clone(),
+        })
+    }
+
+    async fn change(&mut self, name: &str, change: Change) -> Result<Done, Refusal> {
+        let index = self.index(name)?;
+        match change {
+            Change::Swap { module, sha256 } => {
+                let running = self.running(index)?;
+                self.check_pin(index)?;
+                let wanted = TransformSettings { shadow: running.shadow.clone(), ..self.named(name, &running, &module, sha256)? };
+                let asked_for = BTreeSet::from([wanted.module.clone()]);
+                let prepared = self.prepare(index, wanted, &asked_for).await;
+                self.settle(index, "HTTP", prepared).await
+            }
+            Change::Shadow { module, sha256, canary_percent } => {
+                let running = self.running(index)?;
+                if canary_percent > 0 {
+                    self.check_pin(index)?;
+                }
+                let transform = self.named(name, &running, &module, sha256)?;
+                let asked_for = BTreeSet::from([transform.module.clone()]);
+                let wanted = TransformSettings { shadow: Some(Box::new(ShadowSettings { transform, canary_percent })), ..running };
+                let mut prepared = self.prepare(index, wanted, &asked_for).await;
+                if let Ok(Some(Prepared { second_refused, .. })) = &mut prepared
+                    && let Some(refusal) = second_refused.take()
+                {
+                    prepared = Err(refusal);
+                }
+                self.settle(index, "HTTP", prepared).await
+            }
+            Change::Unshadow => {
+                let wanted = TransformSettings { shadow: None, ..self.running(index)? };
+                let prepared = self.prepare(index, wanted, &BTreeSet::new()).await;
+                self.settle(index, "HTTP", prepared).await
+            }
+            Change::Promote => self.promote(index).await,
+            Change::Rollback => self.roll_back(index).await,
+        }
+    }
+
+    /// The transform section in force.
+    fn running(&self, index: usize) -> Result<TransformSettings, Refusal> {
+        self.routes.get(index).map(|route| route.rollout.deployed().route.transform.clone()).ok_or(Refusal::Stopped)
+    }
+
+    /// What the configuration pins is changed by the configuration.
+    fn check_pin(&self, index: usize) -> Result<(), Refusal> {
+        let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
+        match &route.configured.sha256 {
+            Some(pinned) => Err(Refusal::Pinned { route: route.rollout.deployed().route.name.clone(), pinned: pinned.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// A transform section with another module, and without a second one.
+    fn named(&self, route: &str, like: &TransformSettings, module: &str, sha256: Option<String>) -> Result<TransformSettings, Refusal> {
+        let malformed = |message: &str| Refusal::Malformed { message: message.to_owned() };
+        if module.is_empty() {
+            return Err(malformed("module is empty: name the component's .wasm file"));
+        }
+        if sha256.as_ref().is_some_and(|digest| digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Err(malformed("sha256 is no SHA-256: write the 64 hexadecimal digits that sha256sum prints"));
+        }
+        let module = module_file(&self.settings.directory, module, route);
+        Ok(TransformSettings { module, sha256: sha256.map(|digest| digest.to_ascii_lowercase()), shadow: None, ..like.clone() })
+    }
+
+    /// Loads and tries a module, while the lanes go on with the one that they have. What runs is loaded again only where its file is among
+    /// `changed`: after a rollback its file holds another module.
+    async fn prepare(&mut self, index: usize, wanted: TransformSettings, changed: &BTreeSet<PathBuf>) -> Result<Option<Prepared>, Refusal> {
+        let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
+        files(&wanted).for_each(|file| self.watch.known(&file));
+        let rollout = Arc::clone(&route.rollout);
+        let recent = rollout.recent().batches();
+        let changed = changed.clone();
+        let prepared = self.machine.away(move || prepare(&rollout, wanted, &changed, &recent)).await;
+        prepared.unwrap_or_else(|| Err(Refusal::Defect))
+    }
+
+    /// What was prepared runs from now on, or the refusal is told to everyone.
+    async fn settle(&mut self, index: usize, cause: &'static str, prepared: Result<Option<Prepared>, Refusal>) -> Result<Done, Refusal> {
+        let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
+        let current = route.rollout.deployed();
+        match prepared {
+            Ok(Some(Prepared { next, tried, second_refused })) => {
+                let done = self.deploy(index, next, tried, SwapResult::Swapped, cause).await;
+                if let Some(refusal) = second_refused {
+                    self.refused(&current, cause, &refusal);
+                }
+                Ok(done)
+            }
+            Ok(None) => Ok(done(&current, &current, 0, route.rollout.adopted(current.number, Duration::ZERO).await)),
+            Err(refusal) => {
+                self.refused(&current, cause, &refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn refused(&self, current: &Deployed, cause: &'static str, refusal: &Refusal) {
+        let name = &current.route.name;
+        tracing::error!(route = name, cause, error = %refusal, "module refused");
+        self.metrics.route(name).swap(SwapResult::Refused);
+        self.health.module_refused(name, &refusal.to_string());
+    }
+
+    /// The second module is the first from now on, for all keys.
+    async fn promote(&mut self, index: usize) -> Result<Done, Refusal> {
+        self.check_pin(index)?;
+        let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
+        let current = route.rollout.deployed();
+        let Some(second) = &current.second else { return Err(Refusal::NoSecond { route: current.route.name.clone() }) };
+        let (route, module) = (Arc::clone(&second.route), Arc::clone(&second.module));
+        let next = Deployed { number: current.number + 1, route, module, second: None };
+        Ok(self.deploy(index, next, 0, SwapResult::Promoted, "promote").await)
+    }
+
+    async fn roll_back(&mut self, index: usize) -> Result<Done, Refusal> {
+        let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
+        let current = route.rollout.deployed();
+        let Some(before) = &route.before else { return Err(Refusal::NoneBefore { route: current.route.name.clone() }) };
+        let (route, module, second) = (Arc::clone(&before.route), Arc::clone(&before.module), before.second.clone());
+        let next = Deployed { number: current.number + 1, route, module, second };
+        // Its file may hold what is rolled back from: only a later change of it counts.
+        files(&next.route.transform).for_each(|file| self.watch.known(&file));
+        Ok(self.deploy(index, next, 0, SwapResult::RolledBack, "rollback").await)
+    }
+
+    async fn deploy(&mut self, index: usize, next: Deployed, tried: usize, result: SwapResult, cause: &'static str) -> Done {
+        let number = next.number;
+        let Some(route) = self.routes.get_mut(index) else { return Done::default() };
+        let before = route.rollout.deployed();
+        route.rollout.deploy(next);
+        let next = route.rollout.deployed();
+        let name = &next.route.name;
+        // A rollback goes back to another first module: a second one that comes or goes is no such step.
+        if !Arc::ptr_eq(&next.module, &before.module) {
+            route.before = Some(Arc::clone(&before));
+            self.metrics.route(name).module(&next.module.digest);
+            self.metrics.route(name).swap(result);
+        }
+        self.health.module(name, shown(&next));
+        let lanes = route.rollout.adopted(number, PATIENCE).await;
+        for stuck in route.rollout.stuck() {
+            self.health.module_refused(name, &stuck);
+        }
+        let done = done(&next, &before, tried, lanes);
+        tracing::info!(
+            route = name,
+            cause,
+            module = done.name,
+            version = done.version,
+            sha256 = done.digest,
+            before = done.before,
+            tried,
+            partitions = done.partitions,
+            late = done.late,
+            "module changed"
+        );
+        done
+    }
+
+    /// Whatever file has changed is loaded, where it is what its route runs.
+    async fn look_at_files(&mut self) {
+        let running: Vec<TransformSettings> = self.routes.iter().map(|route| route.rollout.deployed().route.transform.clone()).collect();
+        let watched: Vec<PathBuf> = running.iter().flat_map(files).collect();
+        let mut watch = std::mem::take(&mut self.watch);
+        let looked = self.machine.away(move || {
+            // A file that several routes run is looked at once.
+            let changed: BTreeSet<PathBuf> =
+                watched.iter().collect::<BTreeSet<_>>().into_iter().filter(|file| watch.changed(file)).cloned().collect();
+            (watch, changed)
+        });
+        let Some((watch, changed)) = looked.await else { return };
+        self.watch = watch;
+        for (index, transform) in running.into_iter().enumerate() {
+            if !files(&transform).any(|file| changed.contains(&file)) {
+                continue;
+            }
+            self.apply(index, transform, &changed, "file changed").await;
+        }
+    }
+
+    /// The configuration was read anew. Only the routes' transforms can change while a worker runs.
+    async fn reload(&mut self, settings: &Settings) {
+        let restart = self.settings.needs_restart_for(settings);
+        if !restart.is_empty() {
+            tracing::warn!(
+                changed = restart.join(", "),
+                "the configuration has changes that need a restart; transforms alone are taken over"
+            );
+        }
+        let all = settings.routes.iter().flat_map(|route| files(&route.transform));
+        let changed: BTreeSet<PathBuf> = all.filter(|file| self.watch.differs(file)).collect();
+        for index in 0..self.routes.len() {
+            let Some(route) = self.routes.get_mut(index) else { return };
+            let deployed = route.rollout.deployed();
+            let Some(wanted) = settings.routes.iter().find(|wanted| wanted.name == deployed.route.name) else { continue };
+            let wanted = wanted.transform.clone();
+            let is_new = wanted != route.configured;
+            route.configured = wanted.clone();
+            if !is_new && wanted != deployed.route.transform {
+                tracing::info!(route = deployed.route.name, "its transform section is what it was: what was changed over HTTP stays");
+                continue;
+            }
+            if is_new || files(&wanted).any(|file| changed.contains(&file)) {
+                self.apply(index, wanted, &changed, "SIGHUP").await;
+            }
+        }
+    }
+
+    /// The refusal, if any, is in the log, on the status page and in the metrics: nobody waits for it.
+    async fn apply(&mut self, index: usize, wanted: TransformSettings, changed: &BTreeSet<PathBuf>, cause: &'static str) {
+        let prepared = self.prepare(index, wanted, changed).await;
+        if let Err(refusal) = self.settle(index, cause, prepared).await {
+            tracing::debug!(%refusal, "nothing was changed");
+        }
+    }
+}
+
+fn prepare(
+    rollout: &RouteRollout,
+    wanted: TransformSettings,
+    changed: &BTreeSet<PathBuf>,
+    recent: &[RecordBatch],
+) -> Result<Option<Prepared>, Refusal> {
+    let current = rollout.deployed();
+    let first = TransformSettings { shadow: None, ..wanted.clone() };
+    let running = TransformSettings { shadow: None, ..current.route.transform.clone() };
+    let is_current = first == running && !files(&first).any(|file| changed.contains(&file));
+    let (module, tried) = if is_current { (Arc::clone(&current.module), 0) } else { prepare_first(&current, first, rollout, recent)? };
+    let route = with_transform(&current.route, wanted);
+    let (second, second_refused) = match prepare_second(&current, &route, changed, rollout) {
+        Ok(second) => (second, None),
+        Err(refusal) => (current.second.clone(), Some(refusal)),
+    };
+    let address = |second: &Option<Arc<Second>>| second.as_ref().map(Arc::as_ptr);
+    if Arc::ptr_eq(&module, &current.module) && address(&second) == address(&current.second) {
+        return second_refused.map_or(Ok(None), Err);
+    }
+    Ok(Some(Prepared { next: Deployed { number: current.number + 1, route, module, second }, tried, second_refused }))
+}
+
+/// The module, and how many recent events show that it is fit.
+fn prepare_first(
+    current: &Deployed,
+    first: TransformSettings,
+    rollout: &RouteRollout,
+    recent: &[RecordBatch],
+) -> Result<(Arc<Module>, usize), Refusal> {
+    let module = current.module.host().load(&first)?;
+    if module.digest == current.module.digest && first == (TransformSettings { shadow: None, ..current.route.transform.clone() }) {
+        return Ok((Arc::clone(&current.module), 0));
+    }
+    let tried = try_beside(current, &with_transform(&current.route, first), &module, rollout, recent)?;
+    Ok((module, tried))
+}
+
+/// How many recent events show that the module is fit.
+fn try_beside(
+    current: &Deployed,
+    route: &Arc<RouteSettings>,
+    module: &Arc<Module>,
+    rollout: &RouteRollout,
+    recent: &[RecordBatch],
+) -> Result<usize, Refusal> {
+    let file = route.transform.module.display().to_string();
+    let tried = trial::attempt(route, module, rollout.sinks(), recent)?;
+    let all_rejected = tried.events > 0 && tried.rejected >= tried.events;
+    if tried.failed.is_empty() && !all_rejected {
+        return Ok(tried.events);
+    }
+    let before = trial::attempt(&current.route, &current.module, rollout.sinks(), recent)?;
+    let failed = tried.failed_beside(&before);
+    if let Some((place, error)) = failed.first() {
+        return Err(Refusal::Trial { module: file, tried: tried.events, failed: failed.len(), place: place.clone(), error: error.clone() });
+    }
+    if all_rejected && before.rejected < before.events {
+        return Err(Refusal::AllRejected { module: file, tried: tried.events, error: tried.first_reject.unwrap_or_default() });
+    }
+    Ok(tried.events)
+}
+
+/// The second module that the route names; what it does with events is seen while it is compared.
+fn prepare_second(
+    current: &Deployed,
+    route: &RouteSettings,
+    changed: &BTreeSet<PathBuf>,
+    rollout: &RouteRollout,
+) -> Result<Option<Arc<Second>>, Refusal> {
+    let Some(shadow) = &route.transform.shadow else { return Ok(None) };
+    let same = |second: &&Arc<Second>| second.route.transform == shadow.transform && second.canary_percent == shadow.canary_percent;
+    let running = current.second.as_ref().filter(same);
+    if let Some(running) = running
+        && !files(&shadow.transform).any(|file| changed.contains(&file))
+    {
+        return Ok(Some(Arc::clone(running)));
+    }
+    let module = current.module.host().load(&shadow.transform)?;
+    if let Some(running) = running.filter(|running| running.module.digest == module.digest) {
+        return Ok(Some(Arc::clone(running)));
+    }
+    let route = with_transform(route, shadow.transform.clone());
+    drop(Guest::new(Arc::clone(&module), Arc::clone(&route), rollout.sinks())?);
+    Ok(Some(Arc::new(Second { route, module, canary_percent: shadow.canary_percent })))
+}
+
+fn with_transform(route: &RouteSettings, transform: TransformSettings) -> Arc<RouteSettings> {
+    Arc::new(RouteSettings { transform, ..route.clone() })
+}
+
+/// The files of a transform section.
+fn files(transform: &TransformSettings) -> impl Iterator<Item = PathBuf> + use<> {
+    let second = transform.shadow.as_ref().map(|shadow| &shadow.transform);
+    let all = std::iter::once(transform).chain(second).flat_map(|transform| {
+        let signature = transform.signature_key.as_ref().map(|_| signature_file(&transform.module));
+        std::iter::once(transform.module.clone()).chain(signature)
+    });
+    all.collect::<Vec<_>>().into_iter()
+}
+
+fn done(now: &Deployed, before: &Deployed, tried: usize, (partitions, late): (usize, usize)) -> Done {
+    Done {
+        name: now.module.name.clone(),
+        version: now.module.version.clone(),
+        digest: now.module.digest.clone(),
+        before: before.module.digest.clone(),
+        tried,
+        partitions,
+        late,
+    }
+}
+
+fn shown(deployed: &Deployed) -> ShownModule {
+    let Module { name, version, digest, .. } = &*deployed.module;
+    let second = deployed.second.as_ref().map(|second| (second.module.digest.clone(), second.canary_percent));
+    ShownModule { name: name.clone(), version: version.clone(), digest: digest.clone(), second }
+}

@@ -1,0 +1,1 @@
+MEUCIELvp4ZG8/LfryCgZvvRF2EvhlYvZRKewMv5gpflrBc6AiEA3wrlDQtos3iyzfDLwVgtIOxdunZaBm95JFG1lMmKlpo=

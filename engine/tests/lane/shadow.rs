@@ -1,0 +1,154 @@
+//! A second module: compared beside the way, or deciding a share of the keys on it.
+
+use std::time::Duration;
+
+use streamsync::rollout::{Change, Refusal};
+
+use crate::assert_every_record_has_one_outcome;
+use crate::rolling::{Rolling, wait_for};
+use crate::world::{POISON, Row, Row::Put, guest_component_with};
+
+fn second(module: &str, canary_percent: u32) -> Change {
+    Change::Shadow { module: module.to_owned(), sha256: None, canary_percent }
+}
+
+fn puts(ids: std::ops::Range<i64>) -> Vec<Row> {
+    ids.map(Put).collect()
+}
+
+/// equal, different, failed, skipped.
+fn compared(rolling: &Rolling) -> [u64; 4] {
+    ["equal", "different", "failed", "skipped"].map(|result| rolling.counted("streamsync_shadow_events_total", result))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shadow_is_compared_and_writes_nothing() {
+    for (module, expected, names) in [
+        ("same.wasm", [4, 0, 0, 0], vec![]),
+        ("other.wasm", [0, 4, 0, 0], vec!["t.id", "t.no"]),
+        ("trapping.wasm", [1, 0, 3, 0], vec!["the second failed: trapped"]),
+    ] {
+        let mut rolling = Rolling::new();
+        rolling.requests.change("rows", second(module, 0)).await.expect("fit");
+        rolling.world.read(&puts(0..4)).await;
+        wait_for("compared", || compared(&rolling).iter().sum::<u64>() == 4).await;
+        assert_eq!(compared(&rolling), expected, "{module}");
+        let shown = rolling.requests.show("rows").await.expect("a second module");
+        let differences: Vec<_> = shown.comparison.differences.iter().map(|(_, found)| found).collect();
+        assert_eq!(differences.len() as u64, expected[1] + expected[2]);
+        assert!(differences.iter().all(|found| found.names == names && found.key == found.offset.to_string()), "{differences:?}");
+        rolling.world.until("written", |w| w.last_commit() == Some(4)).await;
+        assert_eq!(rolling.by_other(), [false; 4], "{module}");
+        assert_eq!(rolling.world.letters.kept.count(), 0);
+        assert_every_record_has_one_outcome(&rolling.world, [4, 0, 0, 0, 0]);
+        rolling.requests.change("rows", Change::Unshadow).await.expect("taken away");
+        assert!(matches!(rolling.requests.show("rows").await, Err(Refusal::NoSecond { .. })));
+        rolling.finish().await;
+    }
+}
+
+/// In real time: the second guest hangs for longer on one batch than the first needs for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shadow_that_hangs_delays_nothing() {
+    const BATCHES: i64 = 60;
+    let mut rolling = Rolling::with("call_timeout = \"50ms\"");
+    let hanging = guest_component_with(&[
+        ("ON_POISON", "(loop $l (br $l))"),
+        ("(i64.const 666)", "(i64.const 0)"),
+        ("i64.eq (i64.load", "i64.ge_s (i64.load"),
+    ]);
+    std::fs::write(rolling.file("hanging.wasm"), hanging).expect("written");
+    rolling.requests.change("rows", second("hanging.wasm", 0)).await.expect("fit");
+    for batch in 0..BATCHES {
+        rolling.world.read(&puts(batch * 30..(batch + 1) * 30)).await;
+    }
+    let written = rolling.world.until("written", |w| w.last_commit() == Some(BATCHES * 30));
+    tokio::time::timeout(Duration::from_secs(30), written).await.expect("not one second a batch");
+    let [equal, different, _, skipped] = compared(&rolling);
+    assert!(skipped > 0 && equal == 0 && different == 0, "{:?}", compared(&rolling));
+    rolling.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_decides_its_share_of_the_keys() {
+    let mut rolling = Rolling::new();
+    rolling.requests.change("rows", second("other.wasm", 30)).await.expect("fit");
+    rolling.world.read(&puts(0..200)).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(200)).await;
+    let by_canary = rolling.by_other();
+    let share = by_canary.iter().filter(|other| **other).count();
+    assert!((30..=90).contains(&share), "{share} of 200");
+    assert_eq!(compared(&rolling), [0, share as u64, 0, 0]);
+    assert_every_record_has_one_outcome(&rolling.world, [200, 0, 0, 0, 0]);
+    // The same keys again, whatever batch they come in.
+    for first in [150, 0, 100, 50] {
+        rolling.world.read(&puts(first..first + 50)).await;
+    }
+    rolling.world.until("written", |w| w.last_commit() == Some(400)).await;
+    assert_eq!(rolling.by_other(), by_canary);
+
+    let promoted = rolling.requests.change("rows", Change::Promote).await.expect("a second module");
+    assert!(matches!(rolling.requests.change("rows", Change::Promote).await, Err(Refusal::NoSecond { .. })));
+    rolling.world.read(&puts(0..200)).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(600)).await;
+    assert_eq!(rolling.by_other(), [true; 200]);
+    let back = rolling.requests.change("rows", Change::Rollback).await.expect("one ran before");
+    assert_eq!(back.digest, promoted.before);
+    rolling.world.read(&puts(0..200)).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(800)).await;
+    assert_eq!(rolling.by_other(), by_canary);
+    assert_eq!((rolling.swaps("promoted"), rolling.swaps("rolled_back")), (1, 1));
+    rolling.finish().await;
+}
+
+/// What the second module fails on is the first one's; a reject is its right.
+#[tokio::test(start_paused = true)]
+async fn a_canary_s_failures_are_decided_by_the_first() {
+    let mut rolling = Rolling::new();
+    rolling.requests.change("rows", second("trapping.wasm", 100)).await.expect("fit");
+    rolling.world.read(&puts(0..5)).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(5)).await;
+    assert_eq!((rolling.by_other(), compared(&rolling)), (vec![false; 5], [1, 0, 4, 0]));
+    assert_eq!(rolling.world.letters.kept.count(), 0);
+    let rejecting = guest_component_with(&[(
+        "ON_POISON",
+        "(i32.store offset=4 (local.get $step) (i32.const 3))
+         (i32.store16 (local.get $tag) (i32.const 0x0707))
+         (i64.store (local.get $word) (i64.const 11))
+         (i64.store offset=8 (local.get $word) (i64.const 3))
+         (local.set $heap_length (i32.const 11))
+         (local.set $tag (i32.add (local.get $tag) (i32.const 2)))
+         (local.set $word (i32.add (local.get $word) (i32.const 16)))
+         (br $step_done)",
+    )]);
+    std::fs::write(rolling.file("rejecting.wasm"), rejecting).expect("written");
+    let done = rolling.requests.change("rows", second("rejecting.wasm", 100)).await.expect("fit");
+    rolling.world.read(&[Put(POISON), Put(7)]).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(7)).await;
+    let letters = rolling.world.letters.kept.letters();
+    let letters: Vec<_> = letters.iter().map(|kept| (kept.offset, kept.letter.code.as_str(), kept.letter.module != done.digest)).collect();
+    assert_eq!(letters, [(5, "bad-amount-", true)]);
+    assert_every_record_has_one_outcome(&rolling.world, [6, 0, 0, 0, 1]);
+    rolling.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_shadow_comes_with_the_worker_and_follows_its_file() {
+    let mut rolling = Rolling::with("shadow = { module = \"same.wasm\" }");
+    let mut before = None;
+    while before.is_none() {
+        before = rolling.requests.show("rows").await.ok();
+    }
+    rolling.world.read(&puts(0..3)).await;
+    wait_for("compared", || compared(&rolling) == [3, 0, 0, 0]).await;
+    std::fs::copy(rolling.file("other.wasm"), rolling.file("same.wasm")).expect("copied");
+    let digest = before.map(|shown| shown.digest);
+    while rolling.requests.show("rows").await.ok().map(|shown| shown.digest) == digest {
+        rolling.world.pass(Duration::from_millis(500)).await;
+    }
+    rolling.world.read(&puts(3..5)).await;
+    wait_for("compared", || compared(&rolling) == [3, 2, 0, 0]).await;
+    let shown = rolling.requests.show("rows").await.expect("a second module");
+    assert_eq!((shown.comparison.equal, shown.comparison.different), (0, 2));
+    rolling.finish().await;
+}
