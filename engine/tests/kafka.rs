@@ -456,7 +456,12 @@ async fn a_piece_of_a_topic_is_read_and_nobody_s_position_moves() {
 
 /// `streamsync LINE` with the configuration; its stdout.
 fn streamsync(dir: &std::path::Path, line: &str) -> String {
-    let run = std::process::Command::new(env!("CARGO_BIN_EXE_streamsync")).current_dir(dir).args(line.split(' ')).output().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_streamsync"));
+    // The program takes variables that begin with STREAMSYNC_ for settings: those of the tests are not for it.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
+        command.env_remove(name);
+    }
+    let run = command.current_dir(dir).args(line.split(' ')).output().unwrap();
     let (out, errors) = (String::from_utf8_lossy(&run.stdout).into_owned(), String::from_utf8_lossy(&run.stderr).into_owned());
     assert!(run.status.success(), "{line}: {out}{errors}");
     out

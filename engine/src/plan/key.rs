@@ -43,22 +43,34 @@ pub(super) fn mongodb<'a, 'n>(
     let type_at = out.len();
     out.push(bson::DOCUMENT);
     if parts.len() == 1 {
-        let Some((part, _)) = parts.next() else { return Err(Unstorable::NullKey) };
-        let kind = bson::value(out, normal(part)?, 1)?;
+        let Some((part, fixed_type)) = parts.next() else { return Err(Unstorable::NullKey) };
+        let kind = bson_part(out, normal(part)?, fixed_type, 1)?;
         bson::set_type(out, type_at, kind);
         return Ok(());
     }
     let start = bson::begin(out);
-    for ((part, _), name) in parts.zip(names) {
+    for ((part, fixed_type), name) in parts.zip(names) {
         let element_at = out.len();
         out.push(0);
         out.extend_from_slice(name.as_bytes());
         out.push(0);
-        let kind = bson::value(out, normal(part)?, 2)?;
+        let kind = bson_part(out, normal(part)?, fixed_type, 2)?;
         bson::set_type(out, element_at, kind);
     }
     bson::end(out, start);
     Ok(())
+}
+
+/// Appends a part's value and returns its type. Times, and decimals and moments that BSON can't hold, are texts there, which begin with a
+/// digit or `-`: a free text that begins so has a `%` in front, and so has one that begins with `%`.
+fn bson_part(out: &mut Vec<u8>, part: Cell<'_>, fixed_type: bool, depth: usize) -> Result<u8, Unstorable> {
+    match part.bytes.first() {
+        Some(b'0'..=b'9' | b'-' | b'%') if part.tag == Tag::Text && !fixed_type => {
+            let marked = [b"%", part.bytes].concat();
+            bson::value(out, Cell { bytes: &marked, ..part }, depth)
+        }
+        _ => bson::value(out, part, depth),
+    }
 }
 
 /// Equal numbers have one form, and what is no key is refused.

@@ -50,7 +50,14 @@ fn has_key(bytes: &[u8], wanted: &str) -> bool {
     }
     let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes) else { return false };
     let payload = if json.get("schema").is_some() { json.get("payload") } else { Some(&json) };
-    let is = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string() == wanted, |text| text == wanted);
+    let is = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text == wanted,
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::Array(_)
+        | serde_json::Value::Object(_) => serde_json::to_string(value).is_ok_and(|text| text == wanted),
+    };
     payload.and_then(serde_json::Value::as_object).is_some_and(|members| members.values().any(is))
 }
 
