@@ -96,7 +96,7 @@ fn one(program: &Path, name: &str, seconds: u64) -> Result<()> {
     let said = String::from_utf8_lossy(&fs::read(scratch.join("log"))?).into_owned();
     if !status.success() {
         let end: Vec<&str> = said.lines().rev().take(40).collect();
-        end.iter().rev().for_each(|line| plain(line));
+        end.iter().rev().for_each(plain);
         bail!(
             "{name}: broken by an input in {}; mend what it shows, and keep the input in {CORPUS}/{name} under a name that says what it was",
             faults.display()

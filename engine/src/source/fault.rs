@@ -74,7 +74,7 @@ pub(crate) fn meaning(code: Code) -> Meaning {
         Code::InvalidPartitions | Code::InvalidReplicationFactor | Code::InvalidReplicaAssignment | Code::InvalidConfig => {
             Meaning::Setup("the broker refuses the topic as it is to be made: set kafka.replication_factor, or create it by hand")
         }
-        Code::PolicyViolation | Code::InvalidRecord | Code::InvalidTimestamp => {
+        Code::PolicyViolation | Code::InvalidRecord => {
             Meaning::Setup("the broker's policy refuses the record: the topic must not be compacted, and must accept null keys")
         }
         Code::InvalidRequiredAcks | Code::InvalidRequest => Meaning::Setup("the broker refuses the request: report this with its version"),
@@ -85,6 +85,7 @@ pub(crate) fn meaning(code: Code) -> Meaning {
         | Code::NotImplemented
         | Code::UnknownProtocol => Meaning::Setup(OLD_BROKER),
         Code::InvalidArgument | Code::NotConfigured => Meaning::Setup("check [kafka.properties]"),
+        // InvalidTimestamp among them: a clock, or a topic's limit on times, may be mended while the worker waits.
         _ => Meaning::Away,
     }
 }

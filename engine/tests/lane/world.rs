@@ -506,7 +506,7 @@ impl World {
 
     /// What store one holds of the row with an id.
     pub async fn held(&self, id: i64) -> Held {
-        let target = Arc::clone(&prepared("halt").0.routes[0].targets.iter().find(|target| target.name == "t").expect("the target"));
+        let target = Arc::clone(prepared("halt").0.routes[0].targets.iter().find(|target| target.name == "t").expect("the target"));
         let key = format!("t:{id}").into_bytes();
         let bytes = streamsync::plan::Bytes { start: 0, len: key.len() };
         let fence = Fence::new(Generation::FIRST, 0).expect("a fence");

@@ -238,6 +238,7 @@ pub(crate) fn orders() -> Case {
 }
 
 /// One row for each thing that the features transform does, and values of all kinds at their limits.
+#[expect(clippy::too_many_lines, reason = "a table of rows")]
 pub(crate) fn features() -> Case {
     let columns = [
         ("id", Tag::Int),

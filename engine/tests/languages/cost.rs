@@ -13,7 +13,6 @@ use wasmtime::{Config, Engine, Store};
 use crate::cases::{self, Case};
 use crate::{LANGUAGES, route, settings};
 
-#[expect(missing_docs, clippy::too_many_lines, reason = "generated")]
 mod bindings {
     wasmtime::component::bindgen!({ path: "../wit", world: "transformer" });
 }

@@ -102,8 +102,10 @@ fn show_cell(batch: &ChangeBatch, group: &GuestGroup, event: &ChangeEvent, cell:
 }
 
 fn show(value: Value<'_>) -> String {
-    match value {
-        Value::Text(text) if text.len() > 200 => format!("text of {} bytes", text.len()),
-        other => format!("{other:?}"),
+    if let Value::Text(text) = value
+        && text.len() > 200
+    {
+        return format!("text of {} bytes", text.len());
     }
+    format!("{value:?}")
 }

@@ -194,7 +194,7 @@ impl World {
             Fate::Half => statements.truncate(statements.len() / 2),
             Fate::Done | Fate::Unanswered | Fate::AnsweredLate | Fate::Refused | Fate::Unconfirmed | Fate::Twice => {}
         }
-        let refused = |n: usize| fate == Fate::Refused && n % 2 == 1 || fate == Fate::Refused && statements.len() == 1;
+        let refused = |n: usize| fate == Fate::Refused && (n % 2 == 1 || statements.len() == 1);
         let kept: Vec<Statement> = statements.iter().enumerate().filter(|(n, _)| !refused(*n)).map(|(_, one)| one.clone()).collect();
         let found = self.look_first(&kept).await;
         let mut done = self.execute_mongodb(&kept, found.as_deref()).into_iter();

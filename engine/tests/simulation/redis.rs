@@ -244,7 +244,7 @@ fn to_lua(lua: &Lua, reply: Reply) -> mlua::Result<LuaValue<'_>> {
 /// As Redis converts what scripts return.
 fn from_lua(value: LuaValue<'_>) -> mlua::Result<Reply> {
     Ok(match value {
-        LuaValue::Integer(number) => Reply::Int(number as i64),
+        LuaValue::Integer(number) => Reply::Int(number),
         LuaValue::Number(number) => Reply::Int(number as i64),
         LuaValue::String(text) => Reply::Bulk(text.as_bytes().to_vec()),
         LuaValue::Table(table) => match table.get::<_, Option<mlua::String>>("err")? {
