@@ -100,6 +100,18 @@ impl RecordBatch {
         Self { source, ..Self::default() }
     }
 
+    /// Makes room for as much as another batch holds.
+    pub fn reserve(&mut self, like: &BatchSize) {
+        self.records.reserve(like.records);
+        self.headers.reserve(like.headers);
+        self.bytes.reserve(like.bytes);
+    }
+
+    /// How much it holds.
+    pub fn size(&self) -> BatchSize {
+        BatchSize { records: self.records.len(), headers: self.headers.len(), bytes: self.bytes.len() }
+    }
+
     /// Appends a record. `None`, and no change, where the batch's bytes would pass 4 GiB: `batch.max_bytes` is far lower.
     pub fn push<'h>(
         &mut self,
@@ -157,6 +169,17 @@ impl RecordBatch {
     pub fn next_offset(&self) -> Option<i64> {
         self.records.last().map(|r| r.offset + 1)
     }
+}
+
+/// How much a batch holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchSize {
+    /// Records.
+    pub records: usize,
+    /// Headers of all records.
+    pub headers: usize,
+    /// Bytes of keys, values and headers.
+    pub bytes: usize,
 }
 
 /// How much one batch may hold.

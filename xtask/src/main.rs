@@ -59,7 +59,11 @@ enum Command {
     /// All tests, those on the real systems included
     Test,
     /// Build what is shipped, and measure it: stages, the component beside native code, drains beside bare clients
-    Bench,
+    Bench {
+        /// The stages without IO alone: a minute, and nothing to profile but them. No server is started, nothing is written.
+        #[arg(long)]
+        stages: bool,
+    },
     /// Histories of the whole way in virtual time, with every fault there is: the engine's own workers and sinks
     Simulate {
         /// How many
@@ -108,7 +112,7 @@ fn main() -> ExitCode {
         Command::Up { customers, orders } => stack::up(customers, orders),
         Command::Down => stack::down(),
         Command::Test => suite::test(),
-        Command::Bench => bench::bench(),
+        Command::Bench { stages } => bench::bench(stages),
         Command::Simulate { seed: Some(seed), .. } => simulate::simulate(&simulate::What::Seed(seed)),
         Command::Simulate { histories, from, seed: None } => simulate::simulate(&simulate::What::Histories { from, count: histories }),
         Command::Chaos { scenarios } => chaos::chaos(&scenarios),

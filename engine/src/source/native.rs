@@ -26,7 +26,8 @@ pub(super) fn header(headers: &BorrowedHeaders, index: usize) -> Option<(Cow<'_,
         return None;
     }
     // SAFETY: librdkafka ends names with NUL, and they live as long as the headers.
-    let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
+    let name = unsafe { CStr::from_ptr(name) };
+    let name = name.to_str().map_or_else(|_| name.to_string_lossy(), Cow::Borrowed);
     // SAFETY: where it is not null, the value has `size` bytes, which live as long as the headers.
     let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) });
     Some((name, value))

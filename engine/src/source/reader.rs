@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::fault::{Meaning, meaning};
 use super::group::GroupContext;
-use super::{BatchLimits, Error, PartitionReader, RecordBatch, TopicPartition, native};
+use super::{BatchLimits, BatchSize, Error, PartitionReader, RecordBatch, TopicPartition, native};
 
 /// Where an assigned partition's fetched records wait: librdkafka's queue, or a simulation's.
 pub trait Queue: Send {
@@ -83,6 +83,7 @@ impl<Q: Queue> Slot<Q> {
         first.then(|| Reader {
             batch: RecordBatch::new(self.source.clone()),
             next: RecordBatch::new(self.source.clone()),
+            last: BatchSize::default(),
             closes_at: None,
             waited: false,
             error: None,
@@ -98,6 +99,8 @@ pub struct Reader<Q> {
     batch: RecordBatch,
     /// A record that did not fit into `batch` any more; the first of the next.
     next: RecordBatch,
+    /// Of the last batch: a busy partition's next one is much like it, and need not grow step by step.
+    last: BatchSize,
     /// When `batch` has waited long enough for more.
     closes_at: Option<Instant>,
     /// Whether the partition was idle before the batch's first record.
@@ -149,6 +152,7 @@ impl<Q: Queue> Reader<Q> {
     fn take(&mut self) -> RecordBatch {
         self.closes_at = None;
         self.waited = false;
+        self.last = self.batch.size();
         let next = std::mem::replace(&mut self.next, RecordBatch::new(self.slot.source.clone()));
         std::mem::replace(&mut self.batch, next)
     }
@@ -169,6 +173,10 @@ impl<Q: Queue> Reader<Q> {
                 None => return Filled::Empty,
                 Some(Err(error)) => self.error = Some(error),
                 Some(Ok(message)) => {
+                    // Only now, and not after a wait: an idle partition keeps no room.
+                    if self.batch.records.is_empty() && !self.waited {
+                        self.batch.reserve(&self.last);
+                    }
                     let fits = self.batch.records.is_empty() || self.batch.bytes.len() + message.payload_bytes() <= limits.max_bytes;
                     let into = if fits { &mut self.batch } else { &mut self.next };
                     if message.push(into).is_none() {
@@ -211,7 +219,7 @@ impl Fetched for BorrowedMessage<'_> {
     fn push(&self, batch: &mut RecordBatch) -> Option<()> {
         let (offset, timestamp) = (Message::offset(self), self.timestamp().to_millis());
         let Some(headers) = self.headers() else {
-            return batch.push(offset, timestamp, self.key(), self.payload(), std::iter::empty());
+            return batch.push(offset, timestamp, self.key(), self.payload(), []);
         };
         let headers: Vec<_> = (0..headers.count()).filter_map(|index| native::header(headers, index)).collect();
         batch.push(offset, timestamp, self.key(), self.payload(), headers.iter().map(|(name, value)| (&**name, *value)))

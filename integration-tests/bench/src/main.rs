@@ -27,6 +27,10 @@ fn main() -> Result<()> {
     let begin = Instant::now();
     let say = move |line: &str| println!("[bench {:>3.0} s] {line}", begin.elapsed().as_secs_f64());
     let stages = stages::measure(&say).context("stages")?;
+    if std::env::args().any(|argument| argument == "--stages") {
+        println!("nanoseconds an event: {}", serde_json::to_string_pretty(&stages)?);
+        return Ok(());
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     let drains = runtime.block_on(async {
         say("starting Kafka, Redis and MongoDB");
