@@ -3,9 +3,8 @@
 //! A recipe a language makes a core module or a component; what is left to do is done here, so that nobody needs `wasm-tools`.
 
 mod c;
+mod componentize;
 mod go;
-mod js;
-mod python;
 mod rust;
 mod tool;
 
@@ -48,8 +47,8 @@ pub(super) fn build(arguments: &BuildArguments) -> Result<(), Stop> {
     let made = match project.language {
         Language::Rust => rust::build(&project)?,
         Language::Go => go::build(&project)?,
-        Language::Js => js::build(&project)?,
-        Language::Python => python::build(&project)?,
+        Language::Js => componentize::js(&project)?,
+        Language::Python => componentize::python(&project)?,
         Language::C => c::build(&project)?,
     };
     let component = component(&project, made)?;
