@@ -118,6 +118,7 @@ enum LogFormat {
 
 /// Runs the process's command.
 pub fn main() -> ExitCode {
+    crate::machine::use_ring();
     let exit = match Cli::try_parse() {
         Ok(cli) => execute(cli),
         Err(error) => {

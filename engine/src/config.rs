@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 mod environment;
 mod fault;
 mod kafka;
+mod module;
 mod places;
 mod reload;
 mod routes;
@@ -25,8 +26,9 @@ mod words;
 
 pub use fault::{ConfigFault, Entry};
 pub use kafka::PROTECTED_PROPERTIES;
+pub(crate) use module::is_loopback;
+pub use module::{ModuleSource, OciReference};
 pub use settings::*;
-pub(crate) use transforms::module_file;
 pub(crate) use units::duration;
 
 use fault::{Origin, Report, Spot};

@@ -28,7 +28,7 @@ use crate::rollout::{Desk, Rollout, RouteRollout, desk};
 use crate::sink::{self, Sink};
 use crate::source::cluster::{KafkaTopics, Topics};
 use crate::source::{KafkaSource, Source, SourceEvent};
-use crate::transform::{Guest, Module, SetupError, TransformHost};
+use crate::transform::{Guest, Module, TransformHost};
 
 pub use operate::{Begun, Known, KnownSink, OperateError, Operator, RefillFrom};
 pub use redrive::Redriver;
@@ -243,25 +243,44 @@ async fn told(mut stopped: watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
 }
 
-/// Compiles every route's module and hands it the route's configuration, as a start would: one message for each that is unfit.
-pub async fn check_modules(settings: Arc<Settings>) -> Vec<String> {
+/// What was seen of the routes' modules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckedModules {
+    /// One message for each that is unfit.
+    pub faults: Vec<String>,
+    /// One for each that is in a registry still, and was not looked at.
+    pub not_pulled: Vec<String>,
+}
+
+/// Compiles every route's module and hands it the route's configuration, as a start would. Registries are asked only where `pull` says so.
+pub async fn check_modules(settings: Arc<Settings>, pull: bool) -> CheckedModules {
     let mut trying = JoinSet::new();
     trying.spawn_blocking(move || {
         let host = match TransformHost::new(&settings.transforms) {
             Ok(host) => host,
-            Err(error) => return vec![error.to_string()],
+            Err(error) => return CheckedModules { faults: vec![error.to_string()], ..CheckedModules::default() },
         };
-        let start = |route: &Arc<RouteSettings>| -> Result<(), SetupError> {
-            drop(Guest::new(host.load(&route.transform)?, Arc::clone(route), &settings.sinks)?);
-            let Some(shadow) = &route.transform.shadow else { return Ok(()) };
-            let second = Arc::new(RouteSettings { transform: shadow.transform.clone(), ..(**route).clone() });
-            Guest::new(host.load(&shadow.transform)?, second, &settings.sinks).map(drop)
-        };
-        settings.routes.iter().filter_map(|route| start(route).err().map(|error| format!("route {}: {error}", route.name))).collect()
+        let mut checked = CheckedModules::default();
+        for route in &settings.routes {
+            let second = route.transform.shadow.as_ref().map(|shadow| &shadow.transform);
+            for transform in std::iter::once(&route.transform).chain(second) {
+                if !pull && !host.is_at_hand(transform) {
+                    checked.not_pulled.push(format!("route {}: {}", route.name, transform.module));
+                    continue;
+                }
+                let route = Arc::new(RouteSettings { transform: transform.clone(), ..(**route).clone() });
+                let started = host.load(transform).and_then(|module| Guest::new(module, Arc::clone(&route), &settings.sinks));
+                checked.faults.extend(started.err().map(|error| format!("route {}: {error}", route.name)));
+            }
+        }
+        checked
     });
     match trying.join_next().await {
-        Some(Ok(faults)) => faults,
-        Some(Err(_)) | None => vec![Error::Defect { what: "a module was loaded" }.to_string()],
+        Some(Ok(checked)) => checked,
+        Some(Err(_)) | None => {
+            let defect = Error::Defect { what: "a module was loaded" }.to_string();
+            CheckedModules { faults: vec![defect], ..CheckedModules::default() }
+        }
     }
 }
 

@@ -6,6 +6,15 @@
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+/// Makes ring the cryptography of every TLS connection of this process that brings none of its own: reqwest's clients ask for one when they are
+/// built, and panic where there is none. A second call changes nothing.
+pub fn use_ring() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // It fails where another thread came first, with the same one.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+}
+
 /// The machine that a worker runs on.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine(Kind);

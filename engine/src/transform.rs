@@ -8,6 +8,7 @@ mod cache;
 pub mod canary;
 mod contract;
 mod deserialize;
+mod folder;
 mod guest;
 mod host;
 mod instance;
@@ -16,6 +17,7 @@ mod limits;
 mod lower;
 mod module;
 mod open;
+mod registry;
 mod shape;
 mod signature;
 #[cfg(test)]
@@ -30,6 +32,7 @@ pub(crate) use host::{check_kind, signature_file};
 pub use lift::{Answer, answer};
 pub use lower::lower;
 pub use module::Module;
+pub use registry::PullError;
 pub use shape::{Name, Op, Shape};
 
 /// The contract's own types, for a transform that is not WebAssembly: the benchmark's native one.

@@ -60,7 +60,7 @@ fn columns(table: &str, modes: &Modes) -> Vec<DeclaredColumn> {
 
 fn route(table: &str, format: Format) -> Arc<RouteSettings> {
     let transform = TransformSettings {
-        module: PathBuf::new(),
+        module: PathBuf::new().into(),
         sha256: None,
         signature_key: None,
         config: String::new(),

@@ -113,7 +113,7 @@ impl Kafka {
             loss_check_interval: Duration::from_secs(5),
             http: HttpSettings { listen: "127.0.0.1:0".parse().unwrap(), stalled_after: Duration::from_secs(60), token: None },
             dead_letters: DeadLetterSettings { topic: format!("{}.dead", self.topic), max_per_minute: 10, max_bytes: 1000 },
-            transforms: TransformHostSettings { cache_dir: None, max_instances: 1, watch: None },
+            transforms: TransformHostSettings { cache_dir: None, max_instances: 1, watch: None, pulls: PullSettings::default() },
             sinks: Vec::new(),
             routes: vec![Arc::new(route)],
             passed_over_topics: Vec::new(),

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamsync::config::{Format, OnTruncate, Place, RedisForm, RouteSettings, TargetSettings, TransformHostSettings, TransformSettings};
+use streamsync::config::{
+    Format, OnTruncate, Place, PullSettings, RedisForm, RouteSettings, TargetSettings, TransformHostSettings, TransformSettings,
+};
 use streamsync::transform::{Guest, Module, TransformHost};
 
 use cases::Case;
@@ -37,7 +39,7 @@ fn components() -> Option<PathBuf> {
 
 fn settings(module: PathBuf, config: &str) -> TransformSettings {
     TransformSettings {
-        module,
+        module: module.into(),
         sha256: None,
         signature_key: None,
         config: config.to_owned(),
@@ -92,7 +94,8 @@ fn said(module: &Arc<Module>, case: &Case, path: &Path, batch_size: usize) -> Sa
 fn check(cases: &[Case]) {
     let Some(folder) = components() else { return };
     let cache_dir = std::env::var_os("STREAMSYNC_TEST_MODULE_CACHE").map(PathBuf::from);
-    let host = TransformHost::new(&TransformHostSettings { cache_dir, max_instances: 2, watch: None }).expect("a host");
+    let host = TransformHost::new(&TransformHostSettings { cache_dir, max_instances: 2, watch: None, pulls: PullSettings::default() })
+        .expect("a host");
     for case in cases {
         let mut reference: Vec<Said> = Vec::new();
         for language in LANGUAGES {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamsync::change::{Cells, ChangeBatch, ChangeEvent, Column, Op, TableSchema, Tag, Value};
-use streamsync::config::{self, Settings, TransformHostSettings, TransformSettings};
+use streamsync::config::{self, PullSettings, Settings, TransformHostSettings, TransformSettings};
 use streamsync::decode::Decoder;
 use streamsync::fence::Generation;
 use streamsync::http::{self, Health};
@@ -87,9 +87,11 @@ fn load(content: &[u8], pinned: Option<&str>) -> SetupError {
     let directory = tempfile::tempdir().expect("a directory");
     let module = directory.path().join("t.wasm");
     std::fs::write(&module, content).expect("written");
-    let host = TransformHost::new(&TransformHostSettings { cache_dir: None, max_instances: 1, watch: None }).expect("a host");
+    let host =
+        TransformHost::new(&TransformHostSettings { cache_dir: None, max_instances: 1, watch: None, pulls: PullSettings::default() })
+            .expect("a host");
     let settings = TransformSettings {
-        module,
+        module: module.into(),
         sha256: pinned.map(str::to_owned),
         signature_key: None,
         config: "{}".to_owned(),

@@ -147,7 +147,7 @@ impl Case {
             ensure!(config.insert(key.to_owned(), json!(value)).is_some(), "{} has no {key}", file.display());
         }
         let url = self.connector(connector);
-        let client = reqwest::Client::new();
+        let client = crate::web::client()?;
         until("the connector is taken", async || {
             // 409 while the worker's group settles another connector.
             client.put(format!("{url}/config")).json(&config).send().await?.error_for_status()?;
@@ -163,8 +163,9 @@ impl Case {
     /// It does not.
     pub async fn wait_for_connector(&self, connector: &str) -> Result<()> {
         let url = format!("{}/status", self.connector(connector));
+        let client = crate::web::client()?;
         until("the connector's task runs", async || {
-            let status: Value = reqwest::get(&url).await?.json().await?;
+            let status: Value = client.get(&url).send().await?.json().await?;
             ensure!(status.pointer("/tasks/0/state").and_then(Value::as_str) == Some("RUNNING"), "{status}");
             Ok(())
         })
@@ -176,7 +177,7 @@ impl Case {
     /// # Errors
     /// Kafka Connect refuses.
     pub async fn disconnect(&self, connector: &str) -> Result<()> {
-        let client = reqwest::Client::new();
+        let client = crate::web::client()?;
         until("the connector is removed", async || {
             client.delete(self.connector(connector)).send().await?.error_for_status()?;
             Ok(())

@@ -15,4 +15,5 @@ pub mod store;
 pub mod tables;
 pub mod topics;
 pub mod versions;
+pub mod web;
 pub mod worker;

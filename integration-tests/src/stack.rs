@@ -176,8 +176,9 @@ impl Stack {
     /// It does not.
     pub async fn wait_for_connect(&self) -> Result<()> {
         let url = format!("{}/connectors", self.connect);
+        let client = crate::web::client()?;
         until("Kafka Connect", async || {
-            reqwest::get(&url).await?.error_for_status()?;
+            client.get(&url).send().await?.error_for_status()?;
             Ok(())
         })
         .await

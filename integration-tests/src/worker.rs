@@ -33,7 +33,7 @@ impl Worker {
         let mut command = streamsync(environment)?;
         command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
         let child = command.spawn().context("start streamsync")?;
-        let client = reqwest::Client::builder().timeout(HTTP_LIMIT).build()?;
+        let client = crate::web::builder().timeout(HTTP_LIMIT).build()?;
         let mut worker = Self { child, http: format!("http://127.0.0.1:{http_port}"), log: log.to_owned(), client };
         let live = format!("{}/live", worker.http);
         until("the worker's /live", async || {

@@ -33,7 +33,7 @@ pub(crate) fn route(format: Format, database: &str, table: &str) -> Arc<RouteSet
         table: table.to_owned(),
         format,
         transform: TransformSettings {
-            module: PathBuf::new(),
+            module: PathBuf::new().into(),
             sha256: None,
             signature_key: None,
             config: "{}".to_owned(),

@@ -6,12 +6,13 @@ use clap::Args;
 
 use super::{ConfigArguments, Exit, say, say_error};
 use crate::config;
+use crate::engine::CheckedModules;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct CheckArguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// Also connect to Kafka and to every sink, and check that each is fit.
+    /// Also connect to Kafka, to every sink and to the modules' registries, and check that each is fit.
     #[arg(long)]
     connect: bool,
     /// Print every setting in force and where it comes from, without secrets.
@@ -39,7 +40,10 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
         }
     }
     let settings = Arc::new(loaded.settings);
-    let faults = crate::engine::check_modules(Arc::clone(&settings)).await;
+    let CheckedModules { faults, not_pulled } = crate::engine::check_modules(Arc::clone(&settings), arguments.connect).await;
+    for module in not_pulled {
+        say(&format!("{module} is not here yet, and was not looked at: --connect pulls it"));
+    }
     for fault in &faults {
         say_error(fault);
     }

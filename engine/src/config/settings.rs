@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq as _;
 
+use super::module::ModuleSource;
 use crate::change::Tag;
 
 /// Everything.
@@ -147,6 +148,41 @@ pub struct TransformHostSettings {
     pub max_instances: u32,
     /// How often it is looked whether a module's file has changed. `None`: never.
     pub watch: Option<Duration>,
+    /// How modules are pulled.
+    pub pulls: PullSettings,
+}
+
+/// How modules are pulled from OCI registries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullSettings {
+    /// Time for one pull.
+    pub timeout: Duration,
+    /// The registries that need something special.
+    pub registries: Vec<RegistrySettings>,
+}
+
+impl Default for PullSettings {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(120), registries: Vec::new() }
+    }
+}
+
+/// An OCI registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// Host, and port, as references have them.
+    pub name: String,
+    /// User and password, or a token in the password's place. `None`: nobody in particular.
+    pub credentials: Option<(String, String)>,
+    /// Whether it is reached without TLS.
+    pub plain_http: bool,
+}
+
+/// The password is shown to nobody.
+impl std::fmt::Debug for RegistrySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistrySettings").field("name", &self.name).field("plain_http", &self.plain_http).finish_non_exhaustive()
+    }
 }
 
 /// A store.
@@ -349,10 +385,10 @@ pub enum Wire {
 #[derive(Clone, PartialEq, Eq)]
 pub struct TransformSettings {
     /// The component.
-    pub module: PathBuf,
+    pub module: ModuleSource,
     /// Its SHA-256, in lower-case hexadecimal, where it is pinned.
     pub sha256: Option<String>,
-    /// PEM of the public key whose signature the module must have, in a file beside it.
+    /// PEM of the public key whose signature the module must have: in a file beside it, or in its registry.
     pub signature_key: Option<PathBuf>,
     /// JSON, handed to the guest's `init`.
     pub config: String,

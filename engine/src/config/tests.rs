@@ -126,6 +126,7 @@ fn the_reference_is_what_the_code_reads() {
         [("STREAMSYNC_SINKS__M__KIND", "mongodb"), ("STREAMSYNC_SINKS__M__URI", "mongodb://h"), ("STREAMSYNC_SINKS__M__DATABASE", "d")]
             .into_iter()
             .chain([("STREAMSYNC_ROUTES__ONE__TRANSFORM__SHADOW__MODULE", "places.toml")])
+            .chain([("STREAMSYNC_TRANSFORMS__REGISTRIES__LOCALHOST__PLAIN_HTTP", "true")])
             .chain([("STREAMSYNC_ROUTES__ONE__TARGETS__M__SINK", "m"), ("STREAMSYNC_ROUTES__ONE__TARGETS__M__COLLECTION", "c")])
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let (_, _, keys) = read(Some(&file), environment);

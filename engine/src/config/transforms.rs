@@ -1,10 +1,11 @@
 //! `[transforms]`: limits for all guests; and `[routes.transform]`: a guest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::module::{ModuleSource, is_loopback};
 use super::section::{Reading, Section};
-use super::settings::{ShadowSettings, TransformHostSettings, TransformSettings};
+use super::settings::{PullSettings, RegistrySettings, ShadowSettings, TransformHostSettings, TransformSettings};
 use super::words::shorten;
 
 /// Limits where a route has none of its own, as they are written.
@@ -39,6 +40,8 @@ pub(super) fn read(root: &mut Section<'_>, reading: &Reading) -> (TransformHostS
     };
     let Limits { call_timeout, max_memory_bytes, max_output_bytes, max_log_lines, max_failures } = limits(&mut section, &built_in);
     let watch = Some(section.duration("watch", "1s", "0ms"..="1d")).filter(|every| !every.is_zero());
+    let timeout = section.duration("pull_timeout", "2m", "1s"..="1h");
+    let registries = section.named_sections("registries").into_iter().map(|(name, section)| registry(name, section)).collect();
     section.finish();
     let cache_dir = match cache_dir {
         Some(dir) if dir.is_empty() => None,
@@ -52,7 +55,30 @@ pub(super) fn read(root: &mut Section<'_>, reading: &Reading) -> (TransformHostS
         max_log_lines,
         max_failures,
     };
-    (TransformHostSettings { cache_dir, max_instances, watch }, limits)
+    (TransformHostSettings { cache_dir, max_instances, watch, pulls: PullSettings { timeout, registries } }, limits)
+}
+
+fn registry(name: String, mut section: Section<'_>) -> RegistrySettings {
+    let user = section.optional_text("user", "\"team\"");
+    let password = section.secret("password", "\"${file:/run/secrets/registry}\"");
+    let is_named = section.has("plain_http");
+    let plain_http = section.flag("plain_http");
+    let credentials = match (user, password) {
+        (Some(user), Some(password)) => Some((user, password)),
+        (None, None) => None,
+        (Some(_), None) => {
+            section.fault("user", "has no password", "add password = \"${file:/run/secrets/registry}\", or leave both away");
+            None
+        }
+        (None, Some(_)) => {
+            section.fault("password", "has no user", "add user; a registry that takes a token says which user goes with it");
+            None
+        }
+    };
+    section.finish();
+    // Nobody listens between a process and its own machine.
+    let plain_http = if is_named { plain_http } else { is_loopback(&name) };
+    RegistrySettings { name, credentials, plain_http }
 }
 
 fn limits(section: &mut Section<'_>, default: &GuestLimits) -> Limits {
@@ -87,16 +113,13 @@ pub(super) fn read_guest(route: &mut Section<'_>, name: &str, default: &GuestLim
     transform
 }
 
-/// Where a module lies: a directory has a file for each route, by its name.
-pub(crate) fn module_file(directory: &Path, module: &str, route: &str) -> PathBuf {
-    let path = directory.join(module);
-    if path.is_dir() { path.join(format!("{route}.wasm")) } else { path }
-}
-
 fn guest(section: &mut Section<'_>, route: &str, default: &GuestLimits) -> TransformSettings {
     let module = section.required_text("module", "\"transforms/orders.wasm\"");
-    let module = module.map(|module| module_file(&section.reading.directory, &module, route));
-    if let Some(module) = &module {
+    let module = module.and_then(|module| {
+        let parsed = ModuleSource::parse(&module, &section.reading.directory, route);
+        parsed.map_err(|(message, remedy)| section.fault("module", message, remedy)).ok()
+    });
+    if let Some(module) = module.as_ref().and_then(ModuleSource::file) {
         match std::fs::metadata(module) {
             Ok(found) if found.is_file() => {}
             Ok(_) => section.fault("module", format!("{} is no file", module.display()), "name the component's .wasm file"),

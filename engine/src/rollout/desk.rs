@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::request::Message;
 use super::watch::Watch;
 use super::{Change, Deployed, Desk, Done, Refusal, RouteRollout, Second, Shown};
-use crate::config::{RouteSettings, Settings, ShadowSettings, TransformSettings, module_file};
+use crate::config::{ModuleSource, RouteSettings, Settings, ShadowSettings, TransformSettings};
 use crate::http::{Health, ShownModule};
 use crate::lane::trial;
 use crate::machine::Machine;
@@ -154,7 +154,7 @@ impl Rollout {
                 let running = self.running(index)?;
                 self.check_pin(index)?;
                 let wanted = TransformSettings { shadow: running.shadow.clone(), ..self.named(name, &running, &module, sha256)? };
-                let asked_for = BTreeSet::from([wanted.module.clone()]);
+                let asked_for = wanted.module.file().map(Path::to_owned).into_iter().collect();
                 let prepared = self.prepare(index, wanted, &asked_for).await;
                 self.settle(index, "HTTP", prepared).await
             }
@@ -164,7 +164,7 @@ impl Rollout {
                     self.check_pin(index)?;
                 }
                 let transform = self.named(name, &running, &module, sha256)?;
-                let asked_for = BTreeSet::from([transform.module.clone()]);
+                let asked_for = transform.module.file().map(Path::to_owned).into_iter().collect();
                 let wanted = TransformSettings { shadow: Some(Box::new(ShadowSettings { transform, canary_percent })), ..running };
                 let mut prepared = self.prepare(index, wanted, &asked_for).await;
                 if let Ok(Some(Prepared { second_refused, .. })) = &mut prepared
@@ -207,7 +207,8 @@ impl Rollout {
         if sha256.as_ref().is_some_and(|digest| digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit())) {
             return Err(malformed("sha256 is no SHA-256: write the 64 hexadecimal digits that sha256sum prints"));
         }
-        let module = module_file(&self.settings.directory, module, route);
+        let module = ModuleSource::parse(module, &self.settings.directory, route);
+        let module = module.map_err(|(message, remedy)| malformed(&format!("{message}: {remedy}")))?;
         Ok(TransformSettings { module, sha256: sha256.map(|digest| digest.to_ascii_lowercase()), shadow: None, ..like.clone() })
     }
 
@@ -410,7 +411,7 @@ fn try_beside(
     rollout: &RouteRollout,
     recent: &[RecordBatch],
 ) -> Result<usize, Refusal> {
-    let file = route.transform.module.display().to_string();
+    let file = route.transform.module.to_string();
     let tried = trial::attempt(route, module, rollout.sinks(), recent)?;
     let all_rejected = tried.events > 0 && tried.rejected >= tried.events;
     if tried.failed.is_empty() && !all_rejected {
@@ -455,12 +456,13 @@ fn with_transform(route: &RouteSettings, transform: TransformSettings) -> Arc<Ro
     Arc::new(RouteSettings { transform, ..route.clone() })
 }
 
-/// The files of a transform section.
+/// The files of a transform section. What is in a registry never changes under its reference.
 fn files(transform: &TransformSettings) -> impl Iterator<Item = PathBuf> + use<> {
     let second = transform.shadow.as_ref().map(|shadow| &shadow.transform);
     let all = std::iter::once(transform).chain(second).flat_map(|transform| {
-        let signature = transform.signature_key.as_ref().map(|_| signature_file(&transform.module));
-        std::iter::once(transform.module.clone()).chain(signature)
+        let module = transform.module.file();
+        let signature = module.filter(|_| transform.signature_key.is_some()).map(signature_file);
+        module.map(Path::to_owned).into_iter().chain(signature)
     });
     all.collect::<Vec<_>>().into_iter()
 }

@@ -15,13 +15,14 @@ use super::contract::Contract;
 use super::instance::Instance;
 use super::limits::{Limits, MAX_TABLE_ELEMENTS};
 use super::module::{Budget, Module};
+use super::registry::{PullError, Registries};
 use super::signature;
-use crate::config::{TransformHostSettings, TransformSettings};
+use crate::config::{ModuleSource, OciReference, TransformHostSettings, TransformSettings};
 
 /// How often deadlines are looked at.
 pub(super) const EPOCH: Duration = Duration::from_millis(1);
 /// No component is larger; one with a Python runtime has 20 MB.
-const MAX_MODULE_BYTES: u64 = 256 << 20;
+pub(super) const MAX_MODULE_BYTES: u64 = 256 << 20;
 /// What a guest may import: the contract's own interfaces. `types` has no functions.
 const IMPORTS: [&str; 3] = ["streamsync:transform/types", "streamsync:transform/log", "streamsync:transform/metrics"];
 /// Core instances of one component; one with a Python runtime and its WASI stubs has more than 64.
@@ -75,6 +76,14 @@ pub enum SetupError {
         found: String,
         /// The configured digest.
         pinned: String,
+    },
+    /// It is in a registry, and does not come from there.
+    #[error("module {reference}: {source}")]
+    NotPulled {
+        /// The reference.
+        reference: String,
+        /// What the registry did, and the remedy.
+        source: Box<PullError>,
     },
     /// It is not signed by whom the configuration trusts.
     #[error("module {path} is not accepted: {why}")]
@@ -135,6 +144,7 @@ struct Host {
     engine: Engine,
     linker: Linker<Limits>,
     cache: Option<Cache>,
+    registries: Registries,
     metered: bool,
 }
 
@@ -162,20 +172,31 @@ impl TransformHost {
                 .inspect_err(|error| tracing::warn!(dir = %dir.display(), %error, "compiled modules are not kept: the cache directory can't be used"))
                 .ok()
         });
-        Ok(Self(Arc::new(Host { engine, linker, cache, metered })))
+        let kept_below = settings.cache_dir.as_deref().filter(|_| cache.is_some());
+        let registries = Registries::new(&settings.pulls, kept_below);
+        Ok(Self(Arc::new(Host { engine, linker, cache, registries, metered })))
     }
 
     /// Reads, checks and compiles a module. Compiling takes seconds for a scripting language's runtime; not for an async thread.
     pub fn load(&self, settings: &TransformSettings) -> Result<Arc<Module>, SetupError> {
-        let path = settings.module.display().to_string();
-        let bytes = read(&settings.module).map_err(|source| SetupError::Unreadable { path: path.clone(), source })?;
+        let path = settings.module.to_string();
+        let bytes = match &settings.module {
+            ModuleSource::File(file) => read(file).map_err(|source| SetupError::Unreadable { path: path.clone(), source })?,
+            ModuleSource::Oci(reference) => self.0.registries.open(reference).map_err(|source| not_pulled(reference, source))?,
+        };
         check_kind(&bytes).map_err(|what| SetupError::NotAComponent { path: path.clone(), what: what.to_owned() })?;
         let digest = sha256(&bytes);
         if let Some(pinned) = settings.sha256.as_ref().filter(|pinned| !pinned.eq_ignore_ascii_case(&digest)) {
             return Err(SetupError::OtherDigest { path, found: digest, pinned: pinned.clone() });
         }
         if let Some(key) = &settings.signature_key {
-            check_signature(&bytes, &settings.module, key)?;
+            match &settings.module {
+                ModuleSource::File(file) => check_signature(&bytes, file, key)?,
+                ModuleSource::Oci(reference) => {
+                    let key_pem = read_key(key).map_err(|why| SetupError::Unsigned { path: path.clone(), why })?;
+                    self.0.registries.check_signature(reference, &key_pem).map_err(|source| not_pulled(reference, source))?;
+                }
+            }
         }
         let Host { engine, linker, .. } = &*self.0;
         let component = self.0.compile(&bytes, &digest, &path)?;
@@ -193,6 +214,14 @@ impl TransformHost {
         let config_schema = description.config_schema;
         let contract = contract.version();
         Ok(Arc::new(Module { digest, name, version, contract, config_schema, host: self.clone(), component, budget }))
+    }
+
+    /// Whether [`Self::load`] needs no registry for it.
+    pub fn is_at_hand(&self, settings: &TransformSettings) -> bool {
+        match &settings.module {
+            ModuleSource::File(_) => true,
+            ModuleSource::Oci(reference) => self.0.registries.has(reference),
+        }
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -266,13 +295,21 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 fn check_signature(bytes: &[u8], module: &Path, key: &Path) -> Result<(), SetupError> {
     let file = signature_file(module);
     let text = |path: &Path| std::fs::read_to_string(path).map_err(|error| format!("{} can't be read: {error}", path.display()));
-    let verified = text(key).and_then(|key| Ok((key, text(&file)?)));
+    let verified = read_key(key).and_then(|key| Ok((key, text(&file)?)));
     let verified = verified.and_then(|(key, signature)| signature::verify(&key, bytes, &signature).map_err(str::to_owned));
     verified.map_err(|why| {
         let (path, file, key) = (module.display().to_string(), file.display(), key.display());
         let remedy = format!("make {file} with `cosign sign-blob` and the private key that belongs to {key}");
         SetupError::Unsigned { path, why: format!("{why}; {remedy}") }
     })
+}
+
+fn read_key(key: &Path) -> Result<String, String> {
+    std::fs::read_to_string(key).map_err(|error| format!("{} can't be read: {error}", key.display()))
+}
+
+fn not_pulled(reference: &OciReference, source: PullError) -> SetupError {
+    SetupError::NotPulled { reference: reference.to_string(), source: Box::new(source) }
 }
 
 /// Beside the module.

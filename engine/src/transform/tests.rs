@@ -6,6 +6,8 @@ mod answers;
 mod guests;
 mod hostile;
 mod modules;
+mod registry;
+mod signing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +16,9 @@ use std::time::Duration;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use crate::change::{Cells, ChangeBatch, ChangeEvent, Column, Op, TableSchema, Tag, Value};
-use crate::config::{Format, OnTruncate, Place, RedisForm, RouteSettings, TargetSettings, TransformHostSettings, TransformSettings};
+use crate::config::{
+    Format, OnTruncate, Place, PullSettings, RedisForm, RouteSettings, TargetSettings, TransformHostSettings, TransformSettings,
+};
 use crate::route::RoutedBatch;
 use crate::source::{RecordBatch, TopicPartition};
 
@@ -43,7 +47,7 @@ pub(crate) fn guest_of(replacements: &[(&str, &str)]) -> Vec<u8> {
 
 fn transform_settings(module: &Path) -> TransformSettings {
     TransformSettings {
-        module: module.to_owned(),
+        module: module.into(),
         sha256: None,
         signature_key: None,
         config: "{}".into(),
@@ -57,7 +61,7 @@ fn transform_settings(module: &Path) -> TransformSettings {
 }
 
 fn host_settings(cache_dir: Option<&Path>) -> TransformHostSettings {
-    TransformHostSettings { cache_dir: cache_dir.map(Path::to_owned), max_instances: 2, watch: None }
+    TransformHostSettings { cache_dir: cache_dir.map(Path::to_owned), max_instances: 2, watch: None, pulls: PullSettings::default() }
 }
 
 fn route(transform: TransformSettings) -> Arc<RouteSettings> {

@@ -171,11 +171,11 @@ async fn a_module_that_is_no_component_is_told_of_before_a_start() {
         let mut settings = (*settings).clone();
         let module = directory.path().join(format!("{}.wasm", bytes.len()));
         std::fs::write(&module, bytes).expect("written");
-        Arc::make_mut(&mut settings.routes[0]).transform.module = module;
+        Arc::make_mut(&mut settings.routes[0]).transform.module = module.into();
         Arc::new(settings)
     };
-    let faults = engine::check_modules(with(b"\0asm\x01\0\0\0")).await;
+    let faults = engine::check_modules(with(b"\0asm\x01\0\0\0"), false).await.faults;
     assert_eq!(faults.len(), 1);
     assert!(faults[0].starts_with("route rows: ") && faults[0].contains("make a component of it"), "{faults:?}");
-    assert_eq!(engine::check_modules(with(world::guest_component())).await, Vec::<String>::new());
+    assert_eq!(engine::check_modules(with(world::guest_component()), false).await, engine::CheckedModules::default());
 }

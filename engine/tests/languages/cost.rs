@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use streamsync::config::TransformHostSettings;
+use streamsync::config::{PullSettings, TransformHostSettings};
 use streamsync::transform::{Guest, TransformHost, lower, wire};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, Store};
@@ -61,8 +61,13 @@ pub(crate) fn print(folder: &Path) {
 
 /// From the file to a module that can make instances.
 fn load(path: &Path, cache: &Path) -> Duration {
-    let host =
-        TransformHost::new(&TransformHostSettings { cache_dir: Some(cache.to_owned()), max_instances: 2, watch: None }).expect("a host");
+    let host = TransformHost::new(&TransformHostSettings {
+        cache_dir: Some(cache.to_owned()),
+        max_instances: 2,
+        watch: None,
+        pulls: PullSettings::default(),
+    })
+    .expect("a host");
     let began = Instant::now();
     host.load(&settings(path.to_owned(), "{}")).expect("a module");
     began.elapsed()
@@ -130,7 +135,8 @@ fn batch(path: &Path) -> (types::Batch, types::TableSchema) {
 fn guest(case: &Case, path: &Path) -> (Guest, streamsync::route::RoutedBatch) {
     let route = route(case, settings(path.to_owned(), "{}"));
     let cache_dir = std::env::var_os("STREAMSYNC_TEST_MODULE_CACHE").map(Into::into);
-    let host = TransformHost::new(&TransformHostSettings { cache_dir, max_instances: 2, watch: None }).expect("a host");
+    let host = TransformHost::new(&TransformHostSettings { cache_dir, max_instances: 2, watch: None, pulls: PullSettings::default() })
+        .expect("a host");
     let module = host.load(&route.transform).expect("a module");
     let guest = Guest::new(module, Arc::clone(&route), &[]).expect("takes it");
     (guest, case.batches(&route, EVENTS).remove(0))

@@ -121,9 +121,9 @@ pub(super) fn read_route(module: &Path, file: Option<&Path>, events: &[RecordedE
         return Err(Stop::usage(format!("{name} has {} routes: leave the one that the module is for", settings.routes.len())));
     };
     let mut route = RouteSettings::clone(route);
-    if route.transform.module != module {
+    if route.transform.module.file() != Some(module) {
         // Another module than the route's is being looked at: the route's pin is not for it.
-        route.transform.module = module.to_owned();
+        route.transform.module = module.into();
         route.transform.sha256 = None;
     }
     settings.transforms.max_instances = 2;

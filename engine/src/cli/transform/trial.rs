@@ -59,7 +59,7 @@ impl<'s> Trial<'s> {
     /// The same route with another module.
     pub(super) fn with_module(&self, path: &Path) -> Result<Self, Stop> {
         let mut route = RouteSettings::clone(&self.route);
-        route.transform.module = path.to_owned();
+        route.transform.module = path.into();
         route.transform.sha256 = None;
         Self::new(Arc::new(route), self.settings)
     }
@@ -154,6 +154,7 @@ pub(super) fn stop(error: &SetupError) -> Stop {
         SetupError::Engine { .. } => Stop::no(error.to_string()),
         SetupError::Unreadable { .. }
         | SetupError::NotAComponent { .. }
+        | SetupError::NotPulled { .. }
         | SetupError::OtherDigest { .. }
         | SetupError::Unsigned { .. }
         | SetupError::OtherContract { .. }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use super::signing::Signer;
 use super::*;
 use crate::transform::{Guest, SetupError, TransformHost};
 
@@ -74,24 +75,16 @@ fn a_pinned_module_is_that_module() {
 /// Signed here with a key of its own: as `cosign sign-blob` does it, over the file's bytes.
 #[test]
 fn a_signature_is_asked_for_where_a_key_is_configured() {
-    use base64::Engine as _;
-    use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
-    let random = ring::rand::SystemRandom::new();
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random).unwrap();
+    let signer = Signer::new();
     let folder = Folder::new(false);
     let mut settings = folder.file(&guest(""));
     let file = |name: &str| folder.dir.path().join(name);
-    let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
-    let head = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
-    let head: Vec<u8> = (0..head.len()).step_by(2).map(|at| u8::from_str_radix(&head[at..at + 2], 16).unwrap()).collect();
-    let der = [head.as_slice(), pair.public_key().as_ref()].concat();
-    fs::write(file("cosign.pub"), format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", base64(&der))).unwrap();
+    fs::write(file("cosign.pub"), signer.public_key()).unwrap();
     settings.signature_key = Some(file("cosign.pub"));
     let refused = |settings: &TransformSettings| folder.host.load(settings).expect_err("refused").to_string();
     let error = refused(&settings);
     assert!(error.contains("t.wasm.sig can't be read") && error.contains("cosign sign-blob"), "{error}");
-    let sign = |bytes: &[u8]| fs::write(file("t.wasm.sig"), base64(pair.sign(&random, bytes).unwrap().as_ref())).unwrap();
+    let sign = |bytes: &[u8]| fs::write(file("t.wasm.sig"), signer.sign(bytes)).unwrap();
     sign(b"something else");
     assert!(refused(&settings).contains("was not made with this key for this module"));
     sign(&guest(""));

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use integration_tests::deadline::until;
-use integration_tests::store;
+use integration_tests::{store, web};
 use serde_json::Value;
 
 use super::ground::Ground;
@@ -63,7 +63,7 @@ pub(crate) async fn connect_offsets_deleted(ground: &mut Ground) -> Result<Verdi
 
 /// Deletes the connector's offsets, runs statements of which nobody will ever hear, and waits until a new snapshot is in the stores.
 async fn begin_again(rig: &Rig<'_>, unheard: &str, marker: u32) -> Result<()> {
-    let (client, url) = (reqwest::Client::new(), rig.case.connector(rig.case.name));
+    let (client, url) = (web::client()?, rig.case.connector(rig.case.name));
     client.put(format!("{url}/stop")).send().await?.error_for_status()?;
     until("the connector's offsets are deleted", async || {
         // REST says that it has stopped before its task has; until then it refuses.
