@@ -3,6 +3,10 @@
 //! Enters: a [`PartitionReader`]. Leaves: committed offsets. Three tasks, joined by bounded queues: *prepare* reads, decodes, routes,
 //! transforms and plans; *settle* writes to all sinks at once, retries, and sends dead letters; *commit* stores what is settled.
 //! One batch is being written at a time, so settling and commits stay in order, and an offset never passes an unsettled record.
+//!
+//! Commits keep `kafka.commit_interval` between them, but never so that more than `batch.max_records` records would be written and not kept by
+//! the group and the watermarks: *settle* then asks *commit* for one at once, and begins no plan before it is made. That is all that the
+//! next worker repeats after a kill.
 
 mod breaker;
 mod mark;
@@ -156,6 +160,10 @@ struct SettledBatch {
     next_offset: i64,
     /// The life of the topic that the offset belongs to.
     generation: Generation,
+    /// Records that the lane has settled, those of the batch included.
+    records: u64,
+    /// Whether the settling task writes nothing more before this is committed.
+    awaited: bool,
 }
 
 impl Lane {
@@ -164,6 +172,7 @@ impl Lane {
         let Self { shared, source, generation, prepare, reader, meter, budget, marks } = self;
         let (plans_in, plans_out) = mpsc::channel(shared.settings.batch.prepared_ahead.max(1));
         let (settled_in, settled_out) = watch::channel::<Option<SettledBatch>>(None);
+        let (kept_in, kept_out) = watch::channel(0);
         let settler = settle::Settler {
             shared: Arc::clone(&shared),
             source: source.clone(),
@@ -187,8 +196,8 @@ impl Lane {
         let observer = Observer { rollout, observed: observed_in };
         let mut tasks = JoinSet::new();
         tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, observer, plans_in, preparing));
-        tasks.spawn(settle_all(settler, plans_out, settled_in, settling));
-        tasks.spawn(progress::commit_all(shared, source, marks, settled_out, committing));
+        tasks.spawn(settle_all(settler, plans_out, progress::Settled { batches: settled_in, kept: kept_out }, settling));
+        tasks.spawn(progress::commit_all(shared, source, marks, progress::Keeping { batches: settled_out, kept: kept_in }, committing));
 
         // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed. Where a sink
         // has lost data nothing more may be: the others end wherever they are, and whoever begins again repeats what they did.
@@ -335,9 +344,11 @@ fn defect() -> End {
 async fn settle_all(
     mut settler: settle::Settler,
     mut plans: mpsc::Receiver<QueuedPlan>,
-    settled: watch::Sender<Option<SettledBatch>>,
+    mut settled: progress::Settled,
     mut orders: watch::Receiver<Order>,
 ) -> End {
+    let max_records = settler.shared.settings.batch.max_records as u64;
+    let mut records = 0;
     loop {
         let plan = tokio::select! {
             biased;
@@ -345,20 +356,30 @@ async fn settle_all(
             plan = plans.recv() => plan,
         };
         let Some((plan, seen, waiting)) = plan else { return End::Stopped };
+        let coming = plan.records.records.len() as u64;
+        // The committing task ends before this one only where the partition is no longer this worker's.
+        let room = tokio::select! {
+            biased;
+            () = ended(&mut orders) => return End::Stopped,
+            room = settled.room(coming, max_records) => room,
+        };
+        if room.is_err() {
+            return End::Stopped;
+        }
         drop(waiting);
         let outcome = tokio::select! {
             biased;
             () = abandoned(&mut orders) => return End::Stopped,
             outcome = settler.settle(plan, &seen) => outcome,
         };
-        match outcome {
-            // The committing task ends before this one only where the partition is no longer this worker's.
-            Ok(batch) => {
-                if settled.send(Some(batch)).is_err() {
-                    return End::Stopped;
-                }
-            }
+        let next_offset = match outcome {
+            Ok(next_offset) => next_offset,
             Err(halt) => return End::Halted(halt),
+        };
+        records += coming;
+        let batch = SettledBatch { next_offset, generation: settler.generation, records, awaited: false };
+        if settled.batches.send(Some(batch)).is_err() {
+            return End::Stopped;
         }
     }
 }

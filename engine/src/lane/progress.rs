@@ -10,17 +10,45 @@ use crate::metrics::CommitResult;
 use crate::sink::Watermark;
 use crate::source::TopicPartition;
 
+/// The settling task's end: what it has settled, and how much of that needs no repeating.
+pub(super) struct Settled {
+    pub(super) batches: watch::Sender<Option<SettledBatch>>,
+    pub(super) kept: watch::Receiver<u64>,
+}
+
+/// The committing task's end.
+pub(super) struct Keeping {
+    pub(super) batches: watch::Receiver<Option<SettledBatch>>,
+    /// Records of the lane that are behind the group's offset and every watermark.
+    pub(super) kept: watch::Sender<u64>,
+}
+
+impl Settled {
+    /// Returns when a worker that is killed while so many records more are being written leaves at most `max_records` to be repeated. An
+    /// error: nothing is committed any more.
+    pub(super) async fn room(&mut self, coming: u64, max_records: u64) -> Result<(), watch::error::RecvError> {
+        let settled = self.batches.borrow().map_or(0, |batch| batch.records);
+        let has_room = |kept: &u64| *kept >= settled || settled - *kept + coming <= max_records;
+        if !has_room(&self.kept.borrow()) {
+            self.batches.send_modify(|batch| batch.iter_mut().for_each(|batch| batch.awaited = true));
+            self.kept.wait_for(has_room).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Commits what is settled until the settling task ends; then once more, trying for `drain_timeout`, and ends itself. While nothing is
 /// to be committed it looks whether the sinks are as it left them.
 pub(super) async fn commit_all(
     shared: Arc<Shared>,
     source: TopicPartition,
     mut marks: Vec<Mark>,
-    mut settled: watch::Receiver<Option<SettledBatch>>,
+    keeping: Keeping,
     mut orders: watch::Receiver<Order>,
 ) -> End {
+    let Keeping { batches: mut settled, kept } = keeping;
     let interval = shared.settings.kafka.commit_interval;
-    let mut committed = None;
+    let (mut committed, mut records_kept) = (None, 0);
     let mut next_commit = Instant::now();
     let mut backoff = Backoff::new(&shared.settings.retry);
     let mut give_up_at = None;
@@ -32,31 +60,39 @@ pub(super) async fn commit_all(
             behind = watch_sinks(&shared, &source, &marks) => return behind,
         };
         if more {
-            // Commits keep a distance, so that a busy partition does not make one for every batch. The end comes at once.
+            // Commits keep a distance, so that a busy partition does not make one for every small batch. The end comes at once.
             tokio::select! {
                 biased;
                 () = abandoned(&mut orders) => return End::Stopped,
-                () = settler_gone(&mut settled) => {}
+                () = awaited(&mut settled) => {}
                 () = tokio::time::sleep_until(next_commit) => {}
             }
         }
         let position = *settled.borrow_and_update();
         if let Some(batch) = position
-            && committed != Some(batch.next_offset)
+            && records_kept != batch.records
         {
             let stored = tokio::select! {
                 biased;
                 () = abandoned(&mut orders) => return End::Stopped,
-                stored = store(&shared, &source, &mut marks, batch) => stored,
+                stored = store(&shared, &source, &mut marks, batch, committed) => stored,
             };
             match stored {
-                Stored::Committed => {
+                Stored::Kept => {
                     committed = Some(batch.next_offset);
+                    records_kept = batch.records;
+                    kept.send_replace(records_kept);
                     backoff.reset();
                 }
-                Stored::Again => {
+                Stored::Unmarked | Stored::Again => {
+                    if stored == Stored::Unmarked {
+                        committed = Some(batch.next_offset);
+                    }
                     // When nothing more comes, the lane's end is not held up for ever: a position without a commit costs a replay.
                     let ending = settled.has_changed().is_err();
+                    if ending && committed == Some(batch.next_offset) {
+                        return End::Stopped;
+                    }
                     if ending && *give_up_at.get_or_insert_with(|| Instant::now() + shared.settings.drain_timeout) <= Instant::now() {
                         tracing::warn!(topic = %source.topic, partition = source.partition, offset = batch.next_offset, "not committed in time");
                         return End::Stopped;
@@ -78,27 +114,37 @@ pub(super) async fn commit_all(
     }
 }
 
+#[derive(PartialEq, Eq)]
 enum Stored {
-    Committed,
+    /// A worker that is killed now leaves nothing of it to be repeated.
+    Kept,
+    /// The group has it, and a sink's watermark is older: the next worker would begin there.
+    Unmarked,
     Again,
     Lost,
     Behind(End),
 }
 
-/// A watermark that could not be stored is older than it might be, which costs a replay and nothing else. One that may not be stored is
-/// a sink's loss: nothing is committed.
-async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], batch: SettledBatch) -> Stored {
+/// A watermark that may not be stored is a sink's loss: nothing is committed.
+async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], batch: SettledBatch, committed: Option<i64>) -> Stored {
     shared.await_poll(source).await;
     crate::failpoint::reached("after-write", "").await;
     let group = &shared.settings.kafka.group;
     let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: shared.machine.now_ms() };
+    let mut done = Stored::Kept;
     for mark in marks {
         let Some(sink) = shared.sinks.get(mark.sink) else { continue };
         match mark.store(sink.as_ref(), group, source, watermark).await {
             Ok(Ok(())) => {}
             Ok(Err(Behind(what))) => return Stored::Behind(End::Behind { sink: mark.sink, what }),
-            Err(error) => tracing::debug!(sink = sink.name(), error = %error, "watermark not stored"),
+            Err(error) => {
+                tracing::warn!(sink = sink.name(), topic = %source.topic, partition = source.partition, error = %error, "a watermark is delayed");
+                done = Stored::Unmarked;
+            }
         }
+    }
+    if committed == Some(batch.next_offset) {
+        return done;
     }
     crate::failpoint::reached("before-commit", "").await;
     let start = Instant::now();
@@ -108,7 +154,7 @@ async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], bat
             shared.metrics.commit_seconds.observe(start.elapsed().as_secs_f64());
             shared.metrics.committed(CommitResult::Ok);
             tracing::debug!(topic = %source.topic, partition = source.partition, offset = batch.next_offset, "committed");
-            Stored::Committed
+            done
         }
         Err(error @ crate::commit::Error::Lost { .. }) => {
             shared.metrics.committed(CommitResult::Lost);
@@ -139,6 +185,7 @@ async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark]) -
     }
 }
 
-async fn settler_gone(settled: &mut watch::Receiver<Option<SettledBatch>>) {
-    while settled.changed().await.is_ok() {}
+/// Resolves when the settling task waits for a commit, or is gone.
+async fn awaited(settled: &mut watch::Receiver<Option<SettledBatch>>) {
+    settled.wait_for(|batch| batch.is_some_and(|batch| batch.awaited)).await.ok();
 }

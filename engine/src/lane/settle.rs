@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::{Meter, SettledBatch, Shared};
+use super::{Meter, Shared};
 use crate::config::OnTruncate;
 use crate::config::RouteSettings;
 use crate::dead_letter::DeadLetter;
@@ -46,13 +46,13 @@ struct Written {
 }
 
 impl Settler {
-    /// Returns when every record has its outcome; the error is what halts the lane.
-    pub(super) async fn settle(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<SettledBatch, String> {
-        self.outcomes(plan, seen).await.map(|(batch, _)| batch)
+    /// Returns the offset behind the plan when every record has its outcome; the error is what halts the lane.
+    pub(super) async fn settle(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<i64, String> {
+        self.outcomes(plan, seen).await.map(|(next_offset, _)| next_offset)
     }
 
     /// The same, with the outcomes.
-    pub(super) async fn outcomes(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<(SettledBatch, Outcomes), String> {
+    pub(super) async fn outcomes(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<(i64, Outcomes), String> {
         let WritePlan { records, module, canary, planned, changed_at, sinks, mut faults, mut marks, truncate } = plan;
         self.meter.taken(&records);
         self.halt_at_fault(&records, &faults)?;
@@ -80,7 +80,7 @@ impl Settler {
         self.remember(seen).await?;
         let Some(next_offset) = records.next_offset() else { return Err("a batch without records was planned".to_owned()) };
         self.meter.settled(&records, &changed_at, &outcomes, next_offset, self.shared.machine.now_ms());
-        Ok((SettledBatch { next_offset, generation: self.generation }, outcomes))
+        Ok((next_offset, outcomes))
     }
 
     fn halt_at_fault(&self, records: &RecordBatch, faults: &[RecordFault]) -> Result<(), String> {

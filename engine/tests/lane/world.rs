@@ -277,11 +277,16 @@ pub struct KeptCommits {
     pub offsets: Mutex<Vec<i64>>,
     pub attempts: AtomicU64,
     pub away: AtomicU64,
+    /// The partition is another worker's.
+    pub lost: AtomicBool,
 }
 
 impl Commits for KeptCommits {
     fn commit<'a>(&'a self, source: &'a TopicPartition, next_offset: i64) -> BoxFuture<'a, Result<(), commit::Error>> {
         self.attempts.fetch_add(1, Ordering::SeqCst);
+        if self.lost.load(Ordering::SeqCst) {
+            return ready(Err(commit::Error::Lost { source_partition: source.clone() })).boxed();
+        }
         if self.away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
             let error = commit::Error::Away { source_partition: source.clone(), message: "no coordinator".to_owned() };
             return ready(Err(error)).boxed();
@@ -307,7 +312,7 @@ impl DeadLetters for KeptLetters {
     }
 }
 
-struct ChannelReader(mpsc::Receiver<RecordBatch>);
+pub struct ChannelReader(pub mpsc::Receiver<RecordBatch>);
 
 impl PartitionReader for ChannelReader {
     fn next_batch(&mut self, _: BatchLimits) -> BoxFuture<'_, Result<Option<RecordBatch>, source::Error>> {
@@ -373,6 +378,18 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         Self::with("halt", true)
+    }
+
+    /// With other settings.
+    pub fn altered(alter: impl FnOnce(&mut Settings)) -> Self {
+        let (settings, module) = prepared("halt");
+        let mut settings = (*settings).clone();
+        alter(&mut settings);
+        let route = Arc::clone(&settings.routes[0]);
+        let guest = Guest::new(Arc::clone(&module), Arc::clone(&route), &settings.sinks).expect("a guest");
+        let prepare = Prepare::route(route, guest, &module.digest, Generation::FIRST);
+        let health = Health::new(settings.http.stalled_after);
+        Self::of(Arc::new(settings), prepare, Arc::new(Metrics::new().expect("metrics")), health)
     }
 
     /// `routed`: with the stages of the route, else as a topic that is passed over.

@@ -303,7 +303,14 @@ impl Source for Membership {
     fn read(&self, start: StartAt) -> BoxFuture<'_, Result<Option<Box<dyn PartitionReader>>, Error>> {
         async move {
             self.0.process.running().await;
-            self.0.world.tell(|| format!("{} is read from {}", start.source, start.offset));
+            let (world, id) = (&self.0.world, self.0.id.load(Ordering::Relaxed));
+            world.tell(|| format!("{} is read from {}", start.source, start.offset));
+            // Who no longer owns it reads what it likes, and writes nothing that stays.
+            if locked(&world.group).owner(&start.source) == Some(id)
+                && let Err(costly) = locked(&world.kafka).begins(&start.source, start.offset, world.max_records)
+            {
+                world.violated(costly);
+            }
             Ok(self.0.begin(&start))
         }
         .boxed()

@@ -249,6 +249,7 @@ impl History {
     /// A failover to a server that had not everything, a restored backup, a store that somebody emptied.
     fn lose_data(&mut self) {
         let emptied = locked(&self.world.dice).permille(400);
+        locked(&self.world.kafka).rewind();
         self.some_store(|history, store| {
             let world = &history.world;
             world.tell(|| if emptied { format!("{store:?} is emptied") } else { format!("{store:?} is put back to an older copy") });
@@ -378,6 +379,7 @@ impl History {
         self.world.tell(|| "everything is read again".to_owned());
         self.stop_all().await;
         let sources = locked(&self.world.kafka).sources();
+        locked(&self.world.kafka).rewind();
         locked(&self.world.kafka).committed.extend(sources.into_iter().map(|source| (source, 0)));
         self.start();
         let deadline = Instant::now() + HEALING;

@@ -45,6 +45,12 @@ pub struct Partition {
     checked: usize,
     /// The fence of each key's record before.
     last_fence: BTreeMap<Key, i64>,
+    /// The greatest offset that the group has ever committed.
+    most_committed: i64,
+    /// The offset behind the last record that a store has ever taken.
+    written: i64,
+    /// A store lost data, or the group's offsets were put back: what was written comes again, and should.
+    rewound: bool,
     /// Wakes the partition's readers.
     pub grown: Vec<Arc<Notify>>,
 }
@@ -70,6 +76,15 @@ pub struct Kafka {
 
 pub fn topic_name(table: usize) -> String {
     format!("shop.{}", TABLES.get(table).unwrap_or(&"?"))
+}
+
+impl Partition {
+    /// Records that the log has from one offset up to another.
+    fn between(&self, from: i64, to: i64) -> usize {
+        let begin = self.records.partition_point(|record| record.offset < from);
+        let found = self.records.get(begin..).unwrap_or_default().iter().take_while(|record| record.offset < to);
+        found.filter(|record| !record.compacted).count()
+    }
 }
 
 impl Kafka {
@@ -186,12 +201,47 @@ impl Kafka {
         records.get(index)
     }
 
+    /// A store has taken a record's version. No more than `max_records` may ever have been written beyond what the group has: they are what a
+    /// kill costs.
+    pub fn written(&mut self, topic: &str, partition: i32, fence: i64, max_records: usize) -> Result<(), String> {
+        let Some(fence) = Fence::from_stored(fence) else { return Ok(()) };
+        let Some(found) = self.topics.get_mut(topic).filter(|found| found.generation == fence.generation().number()) else { return Ok(()) };
+        let Some(found) = found.partitions.get_mut(partition as usize) else { return Ok(()) };
+        found.written = found.written.max(fence.offset() + 1);
+        let ahead = found.between(found.most_committed, fence.offset() + 1);
+        if ahead <= max_records {
+            return Ok(());
+        }
+        Err(format!(
+            "{topic}/{partition}: record {} was written while the group had offset {}: a kill would cost {ahead} records, and a batch holds \
+             {max_records}",
+            fence.offset(),
+            found.most_committed
+        ))
+    }
+
+    /// The partition's owner begins to read. Of what the stores have taken no more may come again than a batch holds, unless it must.
+    pub fn begins(&mut self, source: &TopicPartition, offset: i64, max_records: usize) -> Result<(), String> {
+        let Some(partition) = self.partition(source).filter(|partition| !partition.rewound) else { return Ok(()) };
+        let again = partition.between(offset, partition.written);
+        if again <= max_records {
+            return Ok(());
+        }
+        Err(format!("{source} is read from {offset}: {again} records that were written come again, and a batch holds {max_records}"))
+    }
+
+    /// From now on records that were written may have to be written again.
+    pub fn rewind(&mut self) {
+        self.topics.values_mut().flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.rewound = true);
+    }
+
     /// Takes a commit. Every record below must be settled: `seen` tells the greatest version that both stores have had at a key.
     pub fn commit(&mut self, source: &TopicPartition, next_offset: i64, seen: impl Fn(&Key) -> i64) -> Result<(), String> {
         self.committed.insert(source.clone(), next_offset);
         let Some(topic) = self.topics.get_mut(&*source.topic) else { return Err(format!("a commit of {source}, which is not there")) };
         let Some(generation) = Generation::new(topic.generation) else { return Ok(()) };
         let Some(partition) = topic.partitions.get_mut(source.partition as usize) else { return Ok(()) };
+        partition.most_committed = partition.most_committed.max(next_offset);
         if next_offset > partition.next_offset {
             return Err(format!("{source}: offset {next_offset} was committed, and the log ends at {}", partition.next_offset));
         }

@@ -86,9 +86,9 @@ impl Setting {
     }
 
     /// The settings of one worker.
-    pub fn of_worker(&self, dice: &mut Dice) -> Settings {
+    pub fn of_worker(&self, max_records: usize, dice: &mut Dice) -> Settings {
         let mut settings = self.settings.clone();
-        settings.batch.max_records = dice.between(1, 7) as usize;
+        settings.batch.max_records = max_records;
         settings.batch.linger = Duration::from_millis(dice.below(8));
         settings.batch.prepared_ahead = dice.between(1, 3) as usize;
         settings.kafka.commit_interval = Duration::from_millis(*dice.pick(&[1, 100, 2_000]).unwrap_or(&1));

@@ -26,6 +26,8 @@ const BEGINNING_MS: i64 = 1_704_067_200_000;
 pub struct World {
     this: Weak<World>,
     pub dice: Mutex<Dice>,
+    /// `batch.max_records` of all workers.
+    pub max_records: usize,
     pub mysql: MySql,
     pub kafka: Mutex<Kafka>,
     pub group: Mutex<Group>,
@@ -55,9 +57,11 @@ impl World {
         let mut dice = Dice::new(seed);
         let mysql = MySql::new(&mut dice);
         let kafka = Kafka::new(dice.between(1, 3) as usize);
+        let max_records = dice.between(1, 7) as usize;
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             dice: Mutex::new(dice),
+            max_records,
             mysql,
             kafka: Mutex::new(kafka),
             group: Mutex::default(),
@@ -162,7 +166,7 @@ impl World {
             self.violated(format!("{store:?}: the version at {key} went back from {before:?} to {fence}"));
         }
         let table = usize::from(key.starts_with('b'));
-        let kafka = locked(&self.kafka);
+        let mut kafka = locked(&self.kafka);
         let record = Fence::from_stored(fence).and_then(|fence| kafka.record(&topic_name(table), partition as i32, fence));
         let Some(record) = record.filter(|record| record.key == *key) else {
             drop(kafka);
@@ -174,7 +178,11 @@ impl World {
             Said::Delete | Said::Null { .. } | Said::Garbage => None,
         };
         let offset = record.offset;
+        let ahead = kafka.written(&topic_name(table), partition as i32, fence, self.max_records);
         drop(kafka);
+        if let Err(ahead) = ahead {
+            self.violated(format!("{store:?}: {ahead}"));
+        }
         if expected != document {
             self.violated(format!("{store:?}: {key} holds {document:?} with the version of record {offset}, which makes {expected:?}"));
         }
