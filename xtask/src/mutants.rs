@@ -7,7 +7,6 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::progress::{capture, cargo, plain, root, say, target_dir};
-use crate::simulate::FAST_ENGINE;
 
 const LIST: &str = "engine/tests/simulation/mutants.toml";
 
@@ -156,8 +155,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Builds the simulation of the copy with the same selection of packages as all tests, so that their dependencies serve it too.
 fn build(tree: &Path) -> Result<PathBuf> {
     let mut command = cargo();
-    command.arg("test").args(FAST_ENGINE);
-    command.args(["--workspace", "--test", "simulation", "--no-run", "--message-format=json-render-diagnostics"]);
+    command.args(["test", "--workspace", "--test", "simulation", "--no-run", "--message-format=json-render-diagnostics"]);
     command.current_dir(tree).env("CARGO_TARGET_DIR", target_dir());
     let messages = capture("building the copy", &mut command, LIMIT)?;
     let program = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).find_map(|message| {

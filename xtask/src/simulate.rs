@@ -9,12 +9,6 @@ use crate::progress::{cargo, root, watch};
 /// Up to here a build with the dependencies that the tests have anyway is soon enough done.
 const MOST_IN_DEV: u64 = 50_000;
 
-/// From here on it pays to build the engine itself, and nothing it depends on, to be fast.
-const MOST_IN_SLOW: u64 = 500;
-
-pub(crate) const FAST_ENGINE: [&str; 4] =
-    ["--config", "profile.dev.package.streamsync.opt-level=2", "--config", "profile.dev.package.streamsync.debug-assertions=false"];
-
 /// What to simulate.
 pub(crate) enum What {
     /// One history, told step by step.
@@ -42,8 +36,6 @@ pub(crate) fn command(what: &What) -> Command {
         What::Histories { from, count } => {
             if *count > MOST_IN_DEV {
                 command.args(["--release", "--package=streamsync"]);
-            } else if *count > MOST_IN_SLOW {
-                command.args(FAST_ENGINE).arg("--workspace");
             } else {
                 command.arg("--workspace");
             }
