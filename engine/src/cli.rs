@@ -5,9 +5,11 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::source::closing::CLOSE_TIMEOUT;
 
 mod capture;
 mod check;
@@ -136,13 +138,13 @@ fn execute(cli: Cli) -> Exit {
         return Exit::Usage;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => Arc::new(runtime),
+        Ok(runtime) => runtime,
         Err(error) => {
             say_error(&format!("the runtime can't start: {error}"));
             return Exit::No;
         }
     };
-    match cli.command {
+    let exit = match cli.command {
         Command::Run(arguments) => runtime.block_on(run::run(arguments)),
         Command::Check(arguments) => runtime.block_on(check::check(arguments)),
         Command::Generation(arguments) => runtime.block_on(generation::generation(arguments)),
@@ -152,7 +154,14 @@ fn execute(cli: Cli) -> Exit {
         Command::Transform(TransformCommand::Project(command)) => transform::transform(command),
         Command::Transform(TransformCommand::Running(command)) => runtime.block_on(rollout::rollout(command)),
         Command::Capture(arguments) => capture::capture(arguments),
+    };
+    // A thread that waits in librdkafka can't be told to end; the command has its result without it.
+    let begin = Instant::now();
+    runtime.shutdown_timeout(CLOSE_TIMEOUT);
+    if begin.elapsed() >= CLOSE_TIMEOUT {
+        tracing::warn!("threads that wait for Kafka do not end in time; they are left to the process's end");
     }
+    exit
 }
 
 fn start_logs(arguments: &LogArguments) -> Result<(), String> {

@@ -4,6 +4,7 @@
 //! parsed here, and nothing is committed.
 
 pub mod client;
+pub(crate) mod closing;
 pub mod cluster;
 pub(crate) mod fault;
 pub(crate) mod group;

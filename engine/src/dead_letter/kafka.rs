@@ -16,6 +16,7 @@ use super::letter::{CLOSES_HEADER, OUTCOME_HEADER};
 use super::{DeadLetter, DeadLetters, Error, LetterId};
 use crate::config::Settings;
 use crate::source::client::{self, REQUEST_TIMEOUT};
+use crate::source::closing::Closing;
 use crate::source::cluster::Cluster;
 use crate::source::fault::{Meaning, meaning};
 use crate::source::{self, RecordBatch, SourceRecord};
@@ -40,6 +41,7 @@ pub struct KafkaDeadLetters {
     settings: Settings,
     producer: FutureProducer,
     ready: OnceCell<()>,
+    _closing: Closing<FutureProducer>,
 }
 
 impl KafkaDeadLetters {
@@ -49,7 +51,8 @@ impl KafkaDeadLetters {
         let producer = FutureProducer::from_config(&client::producer(settings, largest, DELIVERY_TIMEOUT)).map_err(|error| {
             Error::Setup { topic: settings.dead_letters.topic.clone(), message: format!("{error}; check [kafka] in the configuration") }
         })?;
-        Ok(Self { settings: settings.clone(), producer, ready: OnceCell::new() })
+        let closing = Closing::new("the dead letters' producer", producer.clone());
+        Ok(Self { settings: settings.clone(), producer, ready: OnceCell::new(), _closing: closing })
     }
 
     /// Creates the topic where it is missing: kept for ever, nothing compacted. The first letter does it too.

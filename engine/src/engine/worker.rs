@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
@@ -15,6 +16,9 @@ use crate::http::Phase;
 use crate::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
 use crate::rollout::RouteRollout;
 use crate::source::{Source, SourceEvent, TopicPartition};
+
+/// How long the group's client may take, beside the drain, to leave and to close.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A member of the consumer group.
 pub(super) struct Worker {
@@ -32,7 +36,8 @@ pub(super) struct Worker {
     lanes: BTreeMap<TopicPartition, LaneHandle>,
     running: JoinSet<(TopicPartition, End)>,
     halted: HashSet<String>,
-    stopping: bool,
+    /// Set when the worker has begun to stop: by then it ends, whatever Kafka's client does.
+    stop_by: Option<Instant>,
     is_member: bool,
 }
 
@@ -76,7 +81,7 @@ impl Worker {
             lanes: BTreeMap::new(),
             running: JoinSet::new(),
             halted: HashSet::new(),
-            stopping: false,
+            stop_by: None,
             is_member: false,
         }
     }
@@ -90,7 +95,7 @@ impl Worker {
         loop {
             tokio::select! {
                 biased;
-                () = &mut shutdown, if !self.stopping => {
+                () = &mut shutdown, if self.stop_by.is_none() => {
                     tracing::info!("stopping");
                     self.shared.health.phase(Phase::Stopping);
                     self.stop();
@@ -109,6 +114,15 @@ impl Worker {
                     Some(event) => self.event(event).await,
                     None => break,
                 },
+                () = passed(self.stop_by) => {
+                    tracing::warn!(
+                        "the consumer has not left the group in time, as after a clock was set back; the worker ends without it, and the \
+                         group misses it when its session ends"
+                    );
+                    let left: Vec<_> = self.lanes.keys().chain(self.coming.keys()).cloned().collect();
+                    self.let_go(&left, Order::Drain).await;
+                    break;
+                }
             }
         }
         match fault {
@@ -120,7 +134,7 @@ impl Worker {
 
     /// Begins to leave the group. What has not started yet never will.
     fn stop(&mut self) {
-        self.stopping = true;
+        self.stop_by = Some(Instant::now() + self.shared.settings.drain_timeout + LEAVE_TIMEOUT);
         self.starting.abort_all();
         self.coming.clear();
         self.source.stop();
@@ -165,14 +179,14 @@ impl Worker {
 
     /// The group knows this worker, whether or not it has partitions for it.
     fn joined(&mut self) {
-        if !self.stopping && !std::mem::replace(&mut self.is_member, true) {
+        if self.stop_by.is_none() && !std::mem::replace(&mut self.is_member, true) {
             self.shared.health.phase(Phase::Running);
         }
     }
 
     /// Finds out where a partition starts, however long that takes, beside everything else. `again`: a sink had lost data.
     fn begin(&mut self, source: TopicPartition, asked: Arc<Asked>, again: bool) {
-        if self.stopping || self.halted.contains(self.route_name(&source.topic)) {
+        if self.stop_by.is_some() || self.halted.contains(self.route_name(&source.topic)) {
             return;
         }
         let (starts, named, pause) = (Arc::clone(&self.starts), source.clone(), self.shared.settings.retry.initial);
@@ -339,5 +353,13 @@ impl Worker {
 
     fn route_name<'a>(&'a self, topic: &'a str) -> &'a str {
         self.shared.settings.routes.iter().find(|r| r.topic == topic).map_or(topic, |r| &r.name)
+    }
+}
+
+/// Resolves at a time that is set.
+async fn passed(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

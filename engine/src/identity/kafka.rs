@@ -15,6 +15,7 @@ use super::{Entry, Error, Identities, TopicRecord};
 use crate::config::Settings;
 use crate::source;
 use crate::source::client::{self, REQUEST_TIMEOUT};
+use crate::source::closing::Closing;
 use crate::source::cluster::Cluster;
 use crate::source::fault::{Meaning, meaning};
 
@@ -27,6 +28,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct KafkaIdentities {
     settings: Settings,
     producer: FutureProducer,
+    _closing: Closing<FutureProducer>,
 }
 
 impl KafkaIdentities {
@@ -36,7 +38,8 @@ impl KafkaIdentities {
             topic: settings.kafka.control_topic.clone(),
             message: format!("{error}; check [kafka] in the configuration"),
         })?;
-        Ok(Self { settings: settings.clone(), producer })
+        let closing = Closing::new("the control topic's producer", producer.clone());
+        Ok(Self { settings: settings.clone(), producer, _closing: closing })
     }
 
     fn topic(&self) -> &str {

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
+use streamsync::commit::Commits;
 use streamsync::dead_letter::MemoryDeadLetters;
 use streamsync::engine::{self, Parts};
 use streamsync::http::Health;
@@ -15,11 +18,11 @@ use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::sink::{Sink, TopicIdentity};
 use streamsync::source::cluster::{CleanupPolicy, TopicFacts, Topics, UNKNOWN_ID};
-use streamsync::source::{self, TopicPartition};
-use tokio::sync::oneshot;
+use streamsync::source::{self, CommittedPartition, PartitionReader, Source, SourceEvent, StartAt, TopicPartition};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::world::{self, FaultySink, Row};
+use crate::world::{self, ChannelReader, FaultySink, KeptCommits, Row};
 
 struct OneTopic;
 
@@ -160,6 +163,75 @@ async fn a_rebuild_ends_with_a_sweep_when_the_refill_has_reached_its_end() {
     let record = identities.load(&["shop.t".to_owned()]).await.expect("in memory").remove("shop.t").expect("there is one");
     assert!(record.rebuild.expect("there is one").swept_at_ms.is_some());
     running.stop().await;
+}
+
+/// A group's member with one partition, which a stop does not reach: as a client that waits by a clock which was set back.
+struct Stuck {
+    commits: Arc<KeptCommits>,
+    records: mpsc::Sender<source::RecordBatch>,
+    reader: std::sync::Mutex<Option<ChannelReader>>,
+    events: mpsc::Sender<SourceEvent>,
+}
+
+impl Source for Stuck {
+    fn look<'a>(&'a self, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<CommittedPartition>, source::Error>> {
+        async { Ok(Some(CommittedPartition { source: source.clone(), committed: None, low: 0, high: 2 })) }.boxed()
+    }
+
+    fn read(&self, _: StartAt) -> BoxFuture<'_, Result<Option<Box<dyn PartitionReader>>, source::Error>> {
+        let reader = world::locked(&self.reader).take();
+        async { Ok(reader.map(|reader| Box::new(reader) as Box<dyn PartitionReader>)) }.boxed()
+    }
+
+    fn commits(&self) -> Arc<dyn Commits> {
+        Arc::clone(&self.commits) as Arc<dyn Commits>
+    }
+
+    fn last_poll_age(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn stop(&self) {
+        assert!(!self.events.is_closed() && !self.records.is_closed(), "the worker still listens");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_does_not_end_holds_no_worker_up() {
+    let source = TopicPartition::new("shop.t", 0);
+    let (settings, module) = world::prepared("halt");
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let sinks = [FaultySink::new("one"), FaultySink::new("two")];
+    let parts = Parts {
+        sinks: sinks.iter().map(|sink| Arc::clone(sink) as Arc<dyn Sink>).collect(),
+        dead_letters: Arc::new(MemoryDeadLetters::new(10)),
+        identities: Arc::new(MemoryIdentities::default()),
+        topics: Arc::new(OneTopic),
+        modules: vec![module],
+        metrics: Arc::clone(&metrics),
+        health: Health::new(settings.http.stalled_after),
+        machine: Machine::REAL,
+        settings,
+    };
+    let commits = Arc::new(KeptCommits::default());
+    let (records, read) = mpsc::channel(4);
+    records.send(world::batch(&source, 0, &[Row::Put(1), Row::Put(2)])).await.expect("room");
+    let (kept, reader) = (Arc::clone(&commits), std::sync::Mutex::new(Some(ChannelReader(read))));
+    let start = move |_: &streamsync::config::Settings, events: mpsc::Sender<SourceEvent>| {
+        events.try_send(SourceEvent::Assigned { partitions: vec![source] }).expect("room");
+        Ok(Arc::new(Stuck { commits: kept, records, reader, events }) as Arc<dyn Source>)
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut worker = JoinSet::new();
+    worker.spawn(engine::run_source(parts, start, async {
+        stopped.await.ok();
+    }));
+    until("the rows are written", || sinks.iter().all(|sink| sink.attempts().len() == 1)).await;
+    stop.send(()).expect("the worker runs");
+    let ended = tokio::time::timeout(Duration::from_secs(3600), worker.join_next()).await.expect("it stops");
+    ended.expect("one task").expect("no panic").expect("in order");
+    assert_eq!(world::locked(&commits.offsets).last(), Some(&2), "what was settled is committed");
+    assert_eq!(metrics.partitions_assigned.get(), 0);
 }
 
 /// What a start would say of a module is said by `streamsync check` before.
