@@ -63,6 +63,9 @@ impl Connector {
             if let Some(chunk) = &mut self.chunk {
                 let touched = [&change.before, &change.after].into_iter().flatten();
                 chunk.changed.extend(touched.map(|row| row.key(change.table)));
+                if change.is_truncate() {
+                    chunk.rows.retain(|(_, table, _)| *table != change.table);
+                }
             }
         }
         if let Some(chunk) = self.chunk.take_if(|chunk| chunk.closes_at <= self.position) {
@@ -103,7 +106,8 @@ fn emit(kafka: &mut Kafka, change: &Change, dice: &mut Dice) {
             let value = envelope(table, before.as_ref(), Some(row), op);
             kafka.produce(table, &row.key(table), key_bytes(table, row), Some(value), Said::Row(row.clone()), gap(dice));
         }
-        (None, None) => {}
+        // No key: it concerns all of them.
+        (None, None) => kafka.produce(table, &Key::new(), None, Some(envelope(table, None, None, "t")), Said::Truncate, gap(dice)),
     }
 }
 

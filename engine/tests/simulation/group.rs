@@ -401,10 +401,10 @@ impl Fetched for Message {
     }
 
     fn payload_bytes(&self) -> usize {
-        self.0.key_bytes.len() + self.0.value.as_ref().map_or(0, Vec::len)
+        self.0.key_bytes.as_ref().map_or(0, Vec::len) + self.0.value.as_ref().map_or(0, Vec::len)
     }
 
     fn push(&self, batch: &mut RecordBatch) -> Option<()> {
-        batch.push(self.0.offset, None, Some(&self.0.key_bytes), self.0.value.as_deref(), [])
+        batch.push(self.0.offset, None, self.0.key_bytes.as_deref(), self.0.value.as_deref(), [])
     }
 }

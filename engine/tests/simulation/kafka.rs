@@ -22,6 +22,8 @@ pub enum Said {
     Delete,
     /// A null value: with `after_own_delete`, one that follows its own delete and says nothing new.
     Null { after_own_delete: bool },
+    /// All rows are gone.
+    Truncate,
     /// No JSON.
     Garbage,
 }
@@ -29,7 +31,7 @@ pub enum Said {
 #[derive(Clone, Debug)]
 pub struct Record {
     pub offset: i64,
-    pub key_bytes: Vec<u8>,
+    pub key_bytes: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub key: Key,
     pub said: Said,
@@ -72,6 +74,8 @@ pub struct Kafka {
     pub identities: BTreeMap<String, TopicRecord>,
     /// Topic, generation, partition and offset of each dead letter.
     pub letters: BTreeSet<(String, u16, i32, i64)>,
+    /// Whether the topics are compacted. Those with truncates can't be: such a record has no key.
+    pub compacts: bool,
 }
 
 pub fn topic_name(table: usize) -> String {
@@ -88,12 +92,12 @@ impl Partition {
 }
 
 impl Kafka {
-    pub fn new(partitions: usize) -> Self {
+    pub fn new(partitions: usize, compacts: bool) -> Self {
         let topic = |table| {
             let empty = (0..partitions).map(|_| Partition::default()).collect();
             (topic_name(table), Topic { id: 1, generation: 1, partitions: empty, past: Vec::new() })
         };
-        Self { topics: (0..TABLES.len()).map(topic).collect(), ..Self::default() }
+        Self { topics: (0..TABLES.len()).map(topic).collect(), compacts, ..Self::default() }
     }
 
     pub fn sources(&self) -> Vec<TopicPartition> {
@@ -125,13 +129,22 @@ impl Kafka {
             cluster_id: "simulated".to_owned(),
             topic_id: format!("topic-{}", found.id),
             partitions: found.partitions.len() as i32,
-            cleanup_policy: CleanupPolicy { compact: true, delete: false },
+            cleanup_policy: CleanupPolicy { compact: self.compacts, delete: !self.compacts },
             delete_retention_ms: Some(24 * 3_600_000),
         })
     }
 
     /// Appends a record where its key belongs; `gap` offsets before it are left out, as transactions leave them out.
-    pub fn produce(&mut self, table: usize, key: &Key, key_bytes: Vec<u8>, value: Option<Vec<u8>>, said: Said, gap: u64) {
+    pub fn produce(
+        &mut self,
+        table: usize,
+        key: &Key,
+        key_bytes: impl Into<Option<Vec<u8>>>,
+        value: Option<Vec<u8>>,
+        said: Said,
+        gap: u64,
+    ) {
+        let key_bytes = key_bytes.into();
         let Some(topic) = self.topics.get_mut(&topic_name(table)) else { return };
         let hash = key.bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let place = (hash % topic.partitions.len() as u64) as usize;
@@ -156,7 +169,7 @@ impl Kafka {
 
     /// The cleaner: of each key only the last record stays, but for the last `head` records, which it does not touch.
     pub fn compact(&mut self, source: &TopicPartition, head: usize) {
-        let Some(partition) = self.partition(source) else { return };
+        let Some(partition) = self.compacts.then(|| self.partition(source)).flatten() else { return };
         let dirty = partition.records.len().saturating_sub(head);
         let mut later = BTreeSet::new();
         for (index, record) in partition.records.iter_mut().enumerate().rev() {
@@ -251,6 +264,8 @@ impl Kafka {
             let fence = Fence::new(generation, record.offset).map_or(0, Fence::number);
             let (letter, needed) = match &record.said {
                 Said::Garbage => (true, 0),
+                // Which keys it meets is the stores' affair; that none of them is left shows at the end.
+                Said::Truncate => (false, 0),
                 Said::Row(row) if row.is_poisoned() => (true, 0),
                 Said::Row(_) | Said::Delete | Said::Null { after_own_delete: false } => (false, fence),
                 Said::Null { after_own_delete: true } => (false, partition.last_fence.get(&record.key).copied().unwrap_or(0)),

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use mongodb::bson::raw::{RawBsonRef, RawDocument};
 use mongodb::bson::{Bson, Document, doc};
 
 /// A collection, by the one form of `_id`.
@@ -155,6 +156,12 @@ impl Data {
 
     /// Executes a statement. `inserts`: an upsert that has found nothing before, and now tries to insert whatever is there.
     pub fn execute(&mut self, statement: &Statement, inserts: bool) -> Done {
+        if !statement.query.contains_key("_id") && statement.replacement.is_none() {
+            let collection = self.collection(&statement.collection);
+            let before = collection.len();
+            collection.retain(|_, document| !matches(document, &statement.query));
+            return if collection.len() < before { Done::Changed } else { Done::Nothing };
+        }
         // `check` asks for its rights with an `_id` that no document has.
         let Some(id) = statement.id().filter(|_| !matches!(statement.query.get_document("_id"), Ok(id) if id.contains_key("$in"))) else {
             return Done::Nothing;
@@ -191,21 +198,39 @@ impl Data {
     }
 }
 
-/// The statements of an update or a delete; `None` for another command.
-pub fn statements(command: &Document) -> Option<Vec<Statement>> {
-    let (name, list) = command
-        .get_str("update")
-        .map(|name| (name, "updates"))
-        .or_else(|_| command.get_str("delete").map(|name| (name, "deletes")))
-        .ok()?;
-    let statements = command.get_array(list).ok()?.iter().filter_map(Bson::as_document);
-    let statement = |one: &Document| Statement {
-        collection: name.to_owned(),
-        query: one.get_document("q").cloned().unwrap_or_default(),
-        replacement: (list == "updates").then(|| one.get_document("u").cloned().unwrap_or_default()),
+/// Takes the statements out of an update or a delete; `None` for another command.
+pub fn take_statements(command: &mut Document) -> Option<Vec<Statement>> {
+    let deletes = command.contains_key("delete");
+    let (name, list) = if deletes { ("delete", "deletes") } else { ("update", "updates") };
+    let name = command.get_str(name).ok()?.to_owned();
+    let Some(Bson::Array(statements)) = command.get_mut(list) else { return None };
+    let document = |one: &mut Document, name| match one.get_mut(name) {
+        Some(Bson::Document(document)) => std::mem::take(document),
+        _ => Document::new(),
+    };
+    let statement = |one: &mut Document| Statement {
+        collection: name.clone(),
+        query: document(one, "q"),
+        replacement: (!deletes).then(|| document(one, "u")),
         upsert: one.get_bool("upsert").unwrap_or_default(),
     };
-    Some(statements.map(statement).collect())
+    Some(statements.iter_mut().filter_map(Bson::as_document_mut).map(statement).collect())
+}
+
+/// A command as it came. The crate's own conversion copies everything twice.
+pub fn parsed(raw: &RawDocument) -> mongodb::bson::error::Result<Document> {
+    raw.iter_elements()
+        .map(|element| element.and_then(|element| Ok((element.key().as_str().to_owned(), value(element.value()?)?))))
+        .collect()
+}
+
+fn value(raw: RawBsonRef<'_>) -> mongodb::bson::error::Result<Bson> {
+    Ok(match raw {
+        RawBsonRef::Document(document) => Bson::Document(parsed(document)?),
+        RawBsonRef::Array(array) => Bson::Array(array.into_iter().map(|one| value(one?)).collect::<Result<_, _>>()?),
+        RawBsonRef::String(text) => Bson::String(text.to_owned()),
+        other => other.try_into()?,
+    })
 }
 
 /// The reply to commands that need none but this.

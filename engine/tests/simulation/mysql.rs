@@ -57,7 +57,7 @@ impl Row {
     }
 }
 
-/// One row event of the binlog.
+/// One row event of the binlog; without any row, the table was truncated.
 #[derive(Clone, Debug)]
 pub struct Change {
     pub table: usize,
@@ -67,17 +67,25 @@ pub struct Change {
     pub more: bool,
 }
 
+impl Change {
+    pub fn is_truncate(&self) -> bool {
+        self.before.is_none() && self.after.is_none()
+    }
+}
+
 /// The database after all that ever happens to it.
 pub struct MySql {
     /// Rows that were there before the connector came: its snapshot.
     pub initial: BTreeMap<Key, (usize, Row)>,
     pub binlog: Vec<Change>,
     rows: BTreeMap<Key, (usize, Row)>,
+    /// Whether tables are ever truncated.
+    truncates: bool,
 }
 
 impl MySql {
-    pub fn new(dice: &mut Dice) -> Self {
-        let mut this = Self { initial: BTreeMap::new(), binlog: Vec::new(), rows: BTreeMap::new() };
+    pub fn new(truncates: bool, dice: &mut Dice) -> Self {
+        let mut this = Self { initial: BTreeMap::new(), binlog: Vec::new(), rows: BTreeMap::new(), truncates };
         for _ in 0..dice.below(6) {
             this.transaction(dice);
         }
@@ -90,6 +98,9 @@ impl MySql {
     }
 
     fn transaction(&mut self, dice: &mut Dice) {
+        if self.truncates && dice.permille(60) {
+            return self.truncate(dice.below(TABLES.len() as u64) as usize);
+        }
         let begin = self.binlog.len();
         for _ in 0..dice.between(1, 3) {
             self.statement(dice);
@@ -129,6 +140,11 @@ impl MySql {
         }
     }
 
+    fn truncate(&mut self, table: usize) {
+        self.rows.retain(|_, (of, _)| *of != table);
+        self.binlog.push(Change { table, before: None, after: None, more: false });
+    }
+
     fn write(&mut self, table: usize, before: Option<Row>, after: Option<Row>) {
         if let Some(row) = &before {
             self.rows.remove(&row.key(table));
@@ -143,6 +159,9 @@ impl MySql {
     pub fn rows_at(&self, position: usize) -> BTreeMap<Key, (usize, Row)> {
         let mut rows = self.initial.clone();
         for change in self.binlog.iter().take(position) {
+            if change.is_truncate() {
+                rows.retain(|_, (table, _)| *table != change.table);
+            }
             if let Some(row) = &change.before {
                 rows.remove(&row.key(change.table));
             }
@@ -156,9 +175,9 @@ impl MySql {
     /// What a store must hold: the rows that there are, transformed, and nothing else. At the binlog's end these are the rows of the
     /// database itself; before it, those that a replay up to the position makes.
     pub fn documents(&self, store: Store, position: usize) -> BTreeMap<Key, Value> {
-        let rows = if position >= self.binlog.len() { self.rows.clone() } else { self.rows_at(position) };
-        let sound = rows.into_iter().filter(|(_, (_, row))| !row.is_poisoned());
-        sound.filter_map(|(key, (_, row))| Some((key, row.document(store)?))).collect()
+        let earlier = (position < self.binlog.len()).then(|| self.rows_at(position));
+        let sound = earlier.as_ref().unwrap_or(&self.rows).iter().filter(|(_, (_, row))| !row.is_poisoned());
+        sound.filter_map(|(key, (_, row))| Some((key.clone(), row.document(store)?))).collect()
     }
 
     /// The next beginning of a transaction at a position or behind it.

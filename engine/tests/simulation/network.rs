@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionInfo, RedisResult};
 use streamsync::sink::{mongodb as mongodb_sink, redis as redis_sink};
@@ -123,8 +123,7 @@ impl std::fmt::Debug for MongoDbLink {
 impl mongodb_sink::Server for MongoDbLink {
     fn run(&self, command: RawDocumentBuf) -> BoxFuture<'_, mongodb::error::Result<RawDocumentBuf>> {
         async move {
-            let command = Document::try_from(&command)?;
-            let reply = self.request(command).await?;
+            let reply = self.request(server::parsed(&command)?).await?;
             Ok(RawDocumentBuf::try_from(&reply)?)
         }
         .boxed()
@@ -132,9 +131,8 @@ impl mongodb_sink::Server for MongoDbLink {
 
     fn find(&self, command: RawDocumentBuf) -> BoxFuture<'_, mongodb::error::Result<mongodb_sink::Batches>> {
         async move {
-            let command = Document::try_from(&command)?;
-            let reply = self.request(command).await?;
-            let array = reply.get_array("documents").cloned().unwrap_or_default();
+            let mut reply = self.request(server::parsed(&command)?).await?;
+            let array = if let Some(Bson::Array(array)) = reply.remove("documents") { array } else { Vec::new() };
             let array =
                 RawDocumentBuf::try_from(&array.into_iter().enumerate().map(|(n, one)| (n.to_string(), one)).collect::<Document>())?;
             let batch = mongodb_sink::Batch::of_array(array.as_bytes().to_vec());
@@ -161,7 +159,7 @@ impl MongoDbLink {
 }
 
 impl World {
-    async fn serve_mongodb(&self, process: &Process, command: Document) -> mongodb::error::Result<Document> {
+    async fn serve_mongodb(&self, process: &Process, mut command: Document) -> mongodb::error::Result<Document> {
         let weather = self.weather(Store::MongoDb);
         let connection = weather.connection();
         let is_same = || weather.connection() == connection;
@@ -173,7 +171,7 @@ impl World {
             return Err(broken());
         }
         let fate = self.fate(Store::MongoDb);
-        let Some(mut statements) = server::statements(&command) else {
+        let Some(mut statements) = server::take_statements(&mut command) else {
             return match fate {
                 Fate::Lost | Fate::Unanswered | Fate::Late => Err(broken()),
                 _ => Ok(self.answer_mongodb(&command)),
@@ -187,7 +185,7 @@ impl World {
                 if let Some(statements) = self.take_put_off(number)
                     && is_same()
                 {
-                    self.execute_mongodb(&statements, None);
+                    self.execute_mongodb(&statements.iter().collect::<Vec<_>>(), None);
                 }
                 return Err(broken());
             }
@@ -195,18 +193,18 @@ impl World {
             Fate::Done | Fate::Unanswered | Fate::AnsweredLate | Fate::Refused | Fate::Unconfirmed | Fate::Twice => {}
         }
         let refused = |n: usize| fate == Fate::Refused && (n % 2 == 1 || statements.len() == 1);
-        let kept: Vec<Statement> = statements.iter().enumerate().filter(|(n, _)| !refused(*n)).map(|(_, one)| one.clone()).collect();
+        let kept: Vec<&Statement> = statements.iter().enumerate().filter(|(n, _)| !refused(*n)).map(|(_, one)| one).collect();
         let found = self.look_first(&kept).await;
         let mut done = self.execute_mongodb(&kept, found.as_deref()).into_iter();
         if fate == Fate::Twice {
-            let number = self.put_off(kept);
+            let number = self.put_off(kept.into_iter().cloned().collect());
             let world = self.this();
             let delay = self.long_delay();
             self.spawn(async move {
                 tokio::time::sleep(delay).await;
                 let is_same = world.weather(Store::MongoDb).connection() == connection;
                 if let Some(statements) = world.take_put_off(number).filter(|_| is_same) {
-                    world.execute_mongodb(&statements, None);
+                    world.execute_mongodb(&statements.iter().collect::<Vec<_>>(), None);
                 }
             });
         }
@@ -246,7 +244,7 @@ impl World {
 
     /// Between an upsert's look at the index and its insert another one may come. What the network holds back for one of the same keys
     /// comes just then.
-    async fn look_first(&self, statements: &[Statement]) -> Option<Vec<bool>> {
+    async fn look_first(&self, statements: &[&Statement]) -> Option<Vec<bool>> {
         if self.weather(Store::MongoDb).storm_permille.load(std::sync::atomic::Ordering::Relaxed) == 0 || !locked(&self.dice).permille(400)
         {
             return None;
@@ -256,7 +254,7 @@ impl World {
             statements.iter().map(|statement| mongodb.data.finds(statement)).collect()
         };
         match self.take_put_off_for(statements) {
-            Some(late) => drop(self.execute_mongodb(&late, None)),
+            Some(late) => drop(self.execute_mongodb(&late.iter().collect::<Vec<_>>(), None)),
             None => self.latency().await,
         }
         Some(found)

@@ -16,6 +16,7 @@ pub enum Reply {
     Error(String),
     Int(i64),
     Bulk(Bytes),
+    Array(Vec<Reply>),
     Nil,
 }
 
@@ -51,6 +52,13 @@ impl Data {
         self.entries.insert(key, Entry { value, expires_at });
     }
 
+    /// All keys of a prefix at once, in the form of a cursor's last page.
+    fn scan(&self, pattern: &[u8]) -> Reply {
+        let prefix = pattern.strip_suffix(b"*").unwrap_or(pattern);
+        let keys = self.entries.keys().filter(|key| key.starts_with(prefix) && self.get(key).is_some());
+        Reply::Array(vec![Reply::Bulk(b"0".to_vec()), Reply::Array(keys.cloned().map(Reply::Bulk).collect())])
+    }
+
     /// Keys of documents, without the sink's own.
     pub fn documents(&self) -> impl Iterator<Item = (String, &Bytes)> {
         let alive = self.entries.keys().filter(|key| !key.starts_with(b"_sync:"));
@@ -83,6 +91,7 @@ impl Redis {
                 self.evaluate(&digest, arguments)
             }
             ("EVALSHA", [digest, ..]) => self.evaluate(&String::from_utf8_lossy(digest), arguments),
+            ("SCAN", [_, _, pattern, ..]) => self.data.scan(pattern),
             ("FLUSHALL", _) => {
                 self.data = Data::default();
                 Reply::Status("OK")
@@ -228,6 +237,7 @@ fn to_lua(lua: &Lua, reply: Reply) -> mlua::Result<LuaValue<'_>> {
         Reply::Nil => LuaValue::Boolean(false),
         Reply::Int(number) => LuaValue::Number(number as f64),
         Reply::Bulk(bytes) => LuaValue::String(lua.create_string(bytes)?),
+        Reply::Array(_) => LuaValue::Nil,
         Reply::Status(status) => {
             let table = lua.create_table()?;
             table.set("ok", status)?;
@@ -293,6 +303,10 @@ pub fn write_reply(out: &mut Bytes, reply: &Reply) {
         Reply::Error(message) => out.extend_from_slice(format!("-{}\r\n", message.replace(['\r', '\n'], " ")).as_bytes()),
         Reply::Int(number) => out.extend_from_slice(format!(":{number}\r\n").as_bytes()),
         Reply::Nil => out.extend_from_slice(b"$-1\r\n"),
+        Reply::Array(replies) => {
+            out.extend_from_slice(format!("*{}\r\n", replies.len()).as_bytes());
+            replies.iter().for_each(|reply| write_reply(out, reply));
+        }
         Reply::Bulk(bytes) => {
             out.extend_from_slice(format!("${}\r\n", bytes.len()).as_bytes());
             out.extend_from_slice(bytes);

@@ -3,11 +3,12 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use streamsync::config::Settings;
+use streamsync::config::{OnTruncate, Settings};
 use streamsync::transform::{Module, TransformHost};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use crate::dice::Dice;
+use crate::world::World;
 
 /// One topic a table. Table `a` has the key `id`, table `b` the key `id, line`.
 pub const TABLES: [&str; 2] = ["a", "b"];
@@ -28,6 +29,7 @@ max = "2s"
 max_per_minute = 100000
 [transforms]
 cache_dir = ""
+watch = "0ms"
 [sinks.redis]
 kind = "redis"
 url = "redis://redis.simulated:6379"
@@ -86,9 +88,12 @@ impl Setting {
     }
 
     /// The settings of one worker.
-    pub fn of_worker(&self, max_records: usize, dice: &mut Dice) -> Settings {
+    pub fn of_worker(&self, world: &World, dice: &mut Dice) -> Settings {
         let mut settings = self.settings.clone();
-        settings.batch.max_records = max_records;
+        settings.batch.max_records = world.max_records;
+        if world.truncates {
+            settings.routes.iter_mut().for_each(|route| Arc::make_mut(route).on_truncate = OnTruncate::Clear);
+        }
         settings.batch.linger = Duration::from_millis(dice.below(8));
         settings.batch.prepared_ahead = dice.between(1, 3) as usize;
         settings.kafka.commit_interval = Duration::from_millis(*dice.pick(&[1, 100, 2_000]).unwrap_or(&1));

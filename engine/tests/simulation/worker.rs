@@ -40,7 +40,7 @@ impl Worker {
         let (settings, skew_ms) = {
             let mut dice = locked(&world.dice);
             let skew_ms = if dice.permille(200) { dice.below(7_200_000) as i64 - 3_600_000 } else { 0 };
-            (Setting::get().of_worker(world.max_records, &mut dice), skew_ms)
+            (Setting::get().of_worker(world, &mut dice), skew_ms)
         };
         let process = Arc::new(Process::new());
         let machine = Machine::simulated(world.now_ms() + skew_ms);

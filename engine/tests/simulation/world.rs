@@ -28,6 +28,8 @@ pub struct World {
     pub dice: Mutex<Dice>,
     /// `batch.max_records` of all workers.
     pub max_records: usize,
+    /// Whether tables are truncated, and the routes told to clear their targets then.
+    pub truncates: bool,
     pub mysql: MySql,
     pub kafka: Mutex<Kafka>,
     pub group: Mutex<Group>,
@@ -55,13 +57,16 @@ pub struct MongoDb {
 impl World {
     pub fn new(seed: u64, tell: bool) -> Arc<Self> {
         let mut dice = Dice::new(seed);
-        let mysql = MySql::new(&mut dice);
-        let kafka = Kafka::new(dice.between(1, 3) as usize);
+        let partitions = dice.between(1, 3) as usize;
+        let truncates = partitions == 1 && dice.permille(500);
+        let mysql = MySql::new(truncates, &mut dice);
+        let kafka = Kafka::new(partitions, !truncates);
         let max_records = dice.between(1, 7) as usize;
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             dice: Mutex::new(dice),
             max_records,
+            truncates,
             mysql,
             kafka: Mutex::new(kafka),
             group: Mutex::default(),
@@ -168,14 +173,14 @@ impl World {
         let table = usize::from(key.starts_with('b'));
         let mut kafka = locked(&self.kafka);
         let record = Fence::from_stored(fence).and_then(|fence| kafka.record(&topic_name(table), partition as i32, fence));
-        let Some(record) = record.filter(|record| record.key == *key) else {
+        let Some(record) = record.filter(|record| record.key == *key || matches!(record.said, Said::Truncate)) else {
             drop(kafka);
             return self
                 .violated(format!("{store:?}: {key} has version {fence} of partition {partition}, which no record of this key has"));
         };
         let expected = match &record.said {
             Said::Row(row) => row.document(store),
-            Said::Delete | Said::Null { .. } | Said::Garbage => None,
+            Said::Delete | Said::Null { .. } | Said::Garbage | Said::Truncate => None,
         };
         let offset = record.offset;
         let ahead = kafka.written(&topic_name(table), partition as i32, fence, self.max_records);
@@ -207,10 +212,9 @@ impl World {
         let version = |redis: &Redis| redis.data.get(companion).map(|text| String::from_utf8_lossy(text).into_owned());
         let before = version(&redis);
         let reply = redis.run(command);
-        let after = version(&redis);
-        let document = redis.data.get(document_key).map(|bytes| serde_json::from_slice(bytes).unwrap_or(Value::Null));
-        drop(redis);
-        if let Some(after) = after.filter(|after| before.as_ref() != Some(after)) {
+        if let Some(after) = version(&redis).filter(|after| before.as_ref() != Some(after)) {
+            let document = redis.data.get(document_key).map(|bytes| serde_json::from_slice(bytes).unwrap_or(Value::Null));
+            drop(redis);
             let fence = |text: &String| text.split(' ').next()?.parse::<i64>().ok();
             let partition = after.split(' ').nth(4).and_then(|text| text.parse().ok()).unwrap_or(-1);
             let key = String::from_utf8_lossy(document_key).into_owned();
@@ -220,8 +224,8 @@ impl World {
     }
 
     /// Executes statements; `found`: what their upserts saw before.
-    pub fn execute_mongodb(&self, statements: &[Statement], found: Option<&[bool]>) -> Vec<Done> {
-        let execute = |(index, statement): (usize, &Statement)| {
+    pub fn execute_mongodb(&self, statements: &[&Statement], found: Option<&[bool]>) -> Vec<Done> {
+        let execute = |(index, statement): (usize, &&Statement)| {
             let inserts = found.and_then(|found| found.get(index)).is_some_and(|found| !found);
             self.execute_one_mongodb(statement, inserts)
         };
@@ -269,7 +273,7 @@ impl World {
     }
 
     /// Something held back for one of the same keys.
-    pub fn take_put_off_for(&self, statements: &[Statement]) -> Option<Vec<Statement>> {
+    pub fn take_put_off_for(&self, statements: &[&Statement]) -> Option<Vec<Statement>> {
         let mut put_off = locked(&self.put_off);
         let same = |late: &Statement| statements.iter().any(|one| one.collection == late.collection && one.id() == late.id());
         let number = put_off.1.iter().find(|(_, late)| late.iter().any(same)).map(|(number, _)| *number)?;
