@@ -117,7 +117,7 @@ fn main() -> ExitCode {
         Command::Simulate { histories, from, seed: None } => simulate::simulate(&simulate::What::Histories { from, count: histories }),
         Command::Chaos { scenarios } => chaos::chaos(&scenarios),
         Command::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
-        Command::Mutants { histories } => mutants::mutants(histories),
+        Command::Mutants { histories } => mutants::mutants(histories).map(drop),
         Command::Ci => ci::ci(),
         Command::Tidy => tidy::tidy(),
     };

@@ -72,8 +72,8 @@ struct Patch {
     put: String,
 }
 
-/// Each mutant gets at most `histories`; fails where one survives them.
-pub(crate) fn mutants(histories: u64) -> Result<()> {
+/// Each mutant gets at most `histories`; returns how many were caught, and fails where one survives.
+pub(crate) fn mutants(histories: u64) -> Result<u64> {
     let text = std::fs::read_to_string(root().join(LIST)).context(LIST)?;
     let list: List = toml::from_str(&text).context(LIST)?;
     let tree = target_dir().join("mutants");
@@ -95,7 +95,7 @@ pub(crate) fn mutants(histories: u64) -> Result<()> {
         }
     }
     plain(format_args!("{} of {} caught", list.mutants.len() - survivors, list.mutants.len()));
-    if survivors == 0 { Ok(()) } else { bail!("{survivors} bugs would not be noticed") }
+    if survivors == 0 { Ok(list.mutants.len() as u64) } else { bail!("{survivors} bugs would not be noticed") }
 }
 
 /// Brings the copy up to date; files that are the same stay untouched, so that cargo builds only what changed.

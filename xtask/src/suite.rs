@@ -11,10 +11,17 @@ use anyhow::{Context as _, Result, bail};
 use crate::docker::{Labelled, docker, engine};
 use crate::images::{Image, Images};
 use crate::languages;
+use crate::mutants;
 use crate::progress::{cache_dir, capture, cargo, plain, root, say, target_dir, watch};
 use crate::simulate::{self, What};
 
 const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
+/// About three minutes of two cores.
+const HISTORIES: u64 = 10_000;
+
+/// For each bug on purpose: enough for the rarest of them, many times over.
+const HISTORIES_A_BUG: u64 = 400;
+
 const STORE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tests that passed and failed, over all steps.
@@ -53,7 +60,8 @@ fn steps(tally: &mut Tally) -> Result<()> {
         std::thread::spawn(move || languages::provide(&target_dir().join("debug/streamsync"), &guests))
     };
     tally.cargo("unit and property tests", cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]))?;
-    tally.cargo("histories in virtual time", &mut simulate::command(&What::Histories { from: 0, count: 200 }))?;
+    tally.cargo("histories in virtual time", &mut simulate::command(&What::Histories { from: 0, count: HISTORIES }))?;
+    tally.mutants();
     tally.cargo("transforms, natively", cargo().args(["test", "--no-fail-fast", "--manifest-path", "transforms/Cargo.toml"]))?;
 
     let images = images.join().unwrap_or_else(|_| bail!("the thread that provides the images panicked")).context("images")?;
@@ -148,6 +156,18 @@ fn answers(id: &str, port: u16, address: &str) -> bool {
 }
 
 impl Tally {
+    /// Each bug counts as a test. One that survives is no reason to stop.
+    fn mutants(&mut self) {
+        say("bugs on purpose, which the simulation must catch");
+        match mutants::mutants(HISTORIES_A_BUG) {
+            Ok(caught) => self.passed += caught,
+            Err(error) => {
+                self.failed += 1;
+                self.faults.push(format!("bugs on purpose: {error:#}"));
+            }
+        }
+    }
+
     /// Runs cargo and adds its tests up. A failed test is no reason to stop, a broken build is.
     fn cargo(&mut self, what: &str, command: &mut Command) -> Result<()> {
         let before = self.failed;
