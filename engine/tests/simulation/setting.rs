@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use streamsync::config::{OnTruncate, Settings};
+use streamsync::config::{OnTruncate, Settings, SinkKind};
 use streamsync::transform::{Module, TransformHost};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
@@ -39,7 +39,6 @@ kind = "mongodb"
 uri = "mongodb://mongodb.simulated:27017"
 database = "shop"
 write_timeout = "2s"
-sweep_interval = "10s"
 sweep_page = 7
 "#;
 
@@ -97,6 +96,13 @@ impl Setting {
         settings.batch.linger = Duration::from_millis(dice.below(8));
         settings.batch.prepared_ahead = dice.between(1, 3) as usize;
         settings.kafka.commit_interval = Duration::from_millis(*dice.pick(&[1, 100, 2_000]).unwrap_or(&1));
+        settings.loss_check_interval = Duration::from_secs(*dice.pick(&[5, 20]).unwrap_or(&5));
+        let sweep_interval = Duration::from_secs(*dice.pick(&[10, 25]).unwrap_or(&10));
+        for sink in &mut settings.sinks {
+            if let SinkKind::MongoDb(mongodb) = &mut sink.kind {
+                mongodb.sweep_interval = sweep_interval;
+            }
+        }
         settings.retry.jitter_seed = Some(dice.draw());
         settings
     }
