@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -131,12 +132,16 @@ async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], bat
     crate::failpoint::reached("after-write", "").await;
     let group = &shared.settings.kafka.group;
     let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: shared.machine.now_ms() };
+    let storing = marks.iter_mut().filter_map(|mark| {
+        let sink = shared.sinks.get(mark.sink)?;
+        Some(async move { (mark.sink, sink, mark.store(sink.as_ref(), group, source, watermark).await) })
+    });
     let mut done = Stored::Kept;
-    for mark in marks {
-        let Some(sink) = shared.sinks.get(mark.sink) else { continue };
-        match mark.store(sink.as_ref(), group, source, watermark).await {
+    // At once: the lane may wait for them.
+    for (index, sink, stored) in join_all(storing).await {
+        match stored {
             Ok(Ok(())) => {}
-            Ok(Err(Behind(what))) => return Stored::Behind(End::Behind { sink: mark.sink, what }),
+            Ok(Err(Behind(what))) => return Stored::Behind(End::Behind { sink: index, what }),
             Err(error) => {
                 tracing::warn!(sink = sink.name(), topic = %source.topic, partition = source.partition, error = %error, "a watermark is delayed");
                 done = Stored::Unmarked;
