@@ -102,7 +102,17 @@ pub(super) async fn rollout(command: RolloutCommand) -> Exit {
     };
     let base = route.url.unwrap_or_else(|| format!("http://{}", settings.http.listen));
     let url = format!("{}/routes/{}/{}", base.trim_end_matches('/'), route.route, ask.path);
-    match send(ask, &url, token.secret()).await {
+    // What a second module is compared with is no news: the second one is shown.
+    let shown = (ask.method == reqwest::Method::POST && ask.path == "shadow").then(|| Ask {
+        method: reqwest::Method::GET,
+        path: "shadow",
+        body: None,
+    });
+    let mut answer = send(ask, &url, token.secret()).await;
+    if let (Ok(_), Some(shown)) = (&answer, shown) {
+        answer = send(shown, &url, token.secret()).await;
+    }
+    match answer {
         Ok(answer) => {
             told(&answer).iter().for_each(|line| say(line));
             Exit::Done

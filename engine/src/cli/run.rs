@@ -86,7 +86,9 @@ async fn reload(mut hangups: Signal, config: &Path, requests: &Requests) -> Exit
         match Settings::load(Some(config), environment()) {
             Ok(settings) => {
                 tracing::info!(file = %config.display(), "SIGHUP: the configuration is read anew");
-                requests.reload(Arc::new(settings)).await;
+                if let Err(refusal) = requests.reload(Arc::new(settings)).await {
+                    tracing::warn!(%refusal, "SIGHUP: nothing was changed");
+                }
             }
             Err(faults) => {
                 for fault in faults {

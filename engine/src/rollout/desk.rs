@@ -125,7 +125,9 @@ impl Rollout {
             }
             Message::Reload { settings, done } => {
                 self.reload(&settings).await;
-                drop(done);
+                if done.send(()).is_err() {
+                    tracing::debug!("whoever handed over the configuration has gone");
+                }
             }
         }
     }

@@ -190,10 +190,12 @@ impl Requests {
     }
 
     /// Hands over a configuration that was read anew, and waits until its transforms are in force or refused: the log says which.
-    pub async fn reload(&self, settings: Arc<Settings>) {
+    ///
+    /// # Errors
+    /// The worker is stopping, and takes nothing over.
+    pub async fn reload(&self, settings: Arc<Settings>) -> Result<(), Refusal> {
         let (done, answer) = oneshot::channel();
-        if self.0.send(Message::Reload { settings, done }).await.is_err() || answer.await.is_err() {
-            tracing::warn!("the configuration was not taken over: the worker is stopping");
-        }
+        self.0.send(Message::Reload { settings, done }).await.map_err(|_| Refusal::Stopped)?;
+        answer.await.map_err(|_| Refusal::Stopped)
     }
 }

@@ -141,13 +141,13 @@ async fn a_pin_changes_with_the_configuration_alone() {
         let text = text.replace("module =", &format!("sha256 = \"{to}\"\nmodule ="));
         Arc::new(Settings::parse(&text, rolling.directory.path()).expect("valid"))
     };
-    rolling.requests.reload(pinned(&digest(guest_component()), "127.0.0.1:1")).await;
+    rolling.requests.reload(pinned(&digest(guest_component()), "127.0.0.1:1")).await.expect("taken over");
     // The file is known, and the section is what it was.
     assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (1, 0));
     // What can't be taken over is said, and no reason not to take over the rest.
-    rolling.requests.reload(pinned(&digest(&other_guest()), "127.0.0.1:2")).await;
+    rolling.requests.reload(pinned(&digest(&other_guest()), "127.0.0.1:2")).await.expect("taken over");
     assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (1, 1));
-    rolling.requests.reload(pinned(&digest(&other_guest()), "127.0.0.1:2")).await;
+    rolling.requests.reload(pinned(&digest(&other_guest()), "127.0.0.1:2")).await.expect("taken over");
     assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (1, 1));
     rolling.world.read(&[Put(2)]).await;
     rolling.world.until("written", |w| w.last_commit() == Some(1)).await;
