@@ -16,7 +16,7 @@ use crate::progress::{cache_dir, capture, cargo, plain, root, say, target_dir, w
 use crate::simulate::{self, What};
 
 const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
-/// About three minutes of two cores.
+/// Four to five minutes of two cores.
 const HISTORIES: u64 = 10_000;
 
 /// For each bug on purpose: the rarest of them showed within 66.
