@@ -6,7 +6,7 @@
 //!
 //! Commits keep `kafka.commit_interval` between them, but never so that more than `batch.max_records` records would be written and not kept by
 //! the group and the watermarks: *settle* then asks *commit* for one at once, and begins no plan before it is made. That is all that the
-//! next worker repeats after a kill.
+//! next worker repeats after a kill. A batch closes at half of it, so that one is written while the one before is committed.
 
 mod breaker;
 mod mark;
@@ -162,7 +162,7 @@ struct SettledBatch {
     generation: Generation,
     /// Records that the lane has settled, those of the batch included.
     records: u64,
-    /// Whether the settling task writes nothing more before this is committed.
+    /// Whether the settling task waits for its commit, or soon will.
     awaited: bool,
 }
 
@@ -240,7 +240,7 @@ async fn prepare_all(
     mut orders: watch::Receiver<Order>,
 ) -> End {
     let batch = &shared.settings.batch;
-    let limits = BatchLimits { max_records: batch.max_records, max_bytes: batch.max_bytes, linger: batch.linger };
+    let limits = BatchLimits { max_records: batch.max_records.div_ceil(2), max_bytes: batch.max_bytes, linger: batch.linger };
     let mut backoff = settle::Backoff::new(&shared.settings.retry);
     let mut changes = prepare.changes();
     let mut breaker = breaker::Breaker::new(prepare.max_failures());

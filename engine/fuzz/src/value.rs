@@ -123,7 +123,10 @@ fn check_value(column: &DeclaredColumn, json: &str, value: Value<'_>) {
         assert_eq!(days, expected);
     }
     if let (Value::Text(text), Some(expected)) = (value, parsed.as_str()) {
-        assert_eq!(text, expected);
+        // Debezium escapes the commas of an ENUM's labels in the stream.
+        let is_enum = column.source_type == "io.debezium.data.Enum"
+            || column.source_type.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("enum"));
+        assert_eq!(text, if is_enum { expected.replace("\\,", ",") } else { expected.to_owned() });
     }
 }
 

@@ -66,9 +66,9 @@ pub struct KafkaSettings {
 /// How a lane groups records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchSettings {
-    /// A batch closes at this number of records,
+    /// So many records of a partition may be written and not committed. A batch closes at half of it,
     pub max_records: usize,
-    /// or at this number of bytes (one record may be larger),
+    /// at this number of bytes (one record may be larger),
     pub max_bytes: usize,
     /// or so long after its first record. An idle partition's record is written at once.
     pub linger: Duration,

@@ -30,10 +30,12 @@ impl Settled {
     pub(super) async fn room(&mut self, coming: u64, max_records: u64) -> Result<(), watch::error::RecvError> {
         let settled = self.batches.borrow().map_or(0, |batch| batch.records);
         let has_room = |kept: &u64| *kept >= settled || settled - *kept + coming <= max_records;
-        if !has_room(&self.kept.borrow()) {
+        // The next plan is likely to be as large as this one: its room is asked for now, and made while this one is being written.
+        let unkept = settled.saturating_sub(*self.kept.borrow());
+        if unkept > 0 && unkept + 2 * coming > max_records {
             self.batches.send_modify(|batch| batch.iter_mut().for_each(|batch| batch.awaited = true));
-            self.kept.wait_for(has_room).await?;
         }
+        self.kept.wait_for(has_room).await?;
         Ok(())
     }
 }
