@@ -103,7 +103,7 @@ pub(super) async fn rollout(command: RolloutCommand) -> Exit {
     let base = route.url.unwrap_or_else(|| format!("http://{}", settings.http.listen));
     let url = format!("{}/routes/{}/{}", base.trim_end_matches('/'), route.route, ask.path);
     // What a second module is compared with is no news: the second one is shown.
-    let shown = (ask.method == reqwest::Method::POST && ask.path == "shadow").then(|| Ask {
+    let shown = (ask.method == reqwest::Method::POST && ask.path == "shadow").then_some(Ask {
         method: reqwest::Method::GET,
         path: "shadow",
         body: None,
