@@ -19,8 +19,8 @@ const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
 /// Four to five minutes of two cores.
 const HISTORIES: u64 = 10_000;
 
-/// For each bug on purpose: the rarest of them showed within 66.
-const HISTORIES_A_BUG: u64 = 200;
+/// For each bug on purpose: the rarest of them showed in the 142nd.
+const HISTORIES_A_BUG: u64 = 400;
 
 const STORE_LIMIT: Duration = Duration::from_secs(60);
 
