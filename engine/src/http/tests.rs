@@ -25,10 +25,15 @@ async fn start() -> Server {
     Server { address, health, metrics, stop, task }
 }
 
-/// Status line and body.
+/// Code and body of the answer to a request without a body.
 async fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    answered(address, &format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
+}
+
+/// Code and body of the answer to a request as it stands.
+async fn answered(address: SocketAddr, request: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -102,14 +107,9 @@ async fn asked(token: Option<&str>, path: &str, headers: &str, body: &str) -> (u
     let (health, metrics) = (Health::new(Duration::from_secs(60)), Arc::new(Metrics::new().unwrap()));
     let mut serving = tokio::task::JoinSet::new();
     serving.spawn(serve_with_control(listener, metrics, health, control, std::future::pending()));
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let length = body.len();
     let request = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    answered(address, &request).await
 }
 
 #[tokio::test]
