@@ -2,6 +2,9 @@
 //!
 //! The worker that has partition 0 sweeps; all of them look at the control topic until the route is proven. A sweep that is interrupted is
 //! begun again by whoever has the partition then: what is gone stays gone.
+//!
+//! Each sink keeps a mark of its sweep. One that comes back without it, as from a copy of before, has again what the sweep removed: the
+//! rebuild goes on then.
 
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use crate::config::RouteSettings;
 use crate::fence::Generation;
 use crate::identity::{Entry, Rebuild, TopicRecord};
 use crate::lane::Shared;
-use crate::sink::{self, Sink};
+use crate::sink::{self, MarkOutcome, Replaces, Sink, Watermark};
 use crate::source::TopicPartition;
 
 /// Looks after routes that are unproven, for as long as the worker runs.
@@ -37,13 +40,11 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 }
 
 async fn prove(shared: &Shared, route: &RouteSettings, mut record: TopicRecord) {
-    let sweeper = shared.health.has_lane(&TopicPartition::new(route.topic.as_str(), 0));
-    if let Some(rebuild) = record.open_rebuild().filter(|_| sweeper).cloned() {
-        match finish(shared, route, &record, rebuild).await {
-            Ok(Some(done)) => record.take(done),
-            Ok(None) => {}
-            Err(message) => tracing::warn!(route = route.name, error = message, "the sweep that ends a rebuild failed; it is begun again"),
-        }
+    if shared.health.has_lane(&TopicPartition::new(route.topic.as_str(), 0))
+        && let Err(message) = sweep(shared, route, &mut record).await
+    {
+        tracing::warn!(route = route.name, error = message, "the sweep that ends a rebuild failed; it is begun again");
+        return;
     }
     let why = record.unproven();
     if why.is_none() {
@@ -52,18 +53,55 @@ async fn prove(shared: &Shared, route: &RouteSettings, mut record: TopicRecord) 
     shared.unproven(&route.name, why);
 }
 
+async fn sweep(shared: &Shared, route: &RouteSettings, record: &mut TopicRecord) -> Result<(), String> {
+    if let Some(rebuild) = record.open_rebuild().cloned()
+        && let Some(done) = finish(shared, route, record, rebuild).await?
+    {
+        record.take(done);
+    }
+    // Whoever wrote that it is done may have done so late: a sink that lost its mark meanwhile is looked at once more.
+    let Some(done) = record.done_rebuild().cloned() else { return Ok(()) };
+    for sink in route.sinks().into_iter().filter_map(|index| shared.sinks.get(index)) {
+        if !is_swept(sink.as_ref(), &shared.settings.kafka.group, &route.topic, &done).await.map_err(|error| error.to_string())? {
+            let again = reopened(&done);
+            shared.identities.store(&route.topic, &again).await.map_err(|error| error.to_string())?;
+            record.take(again);
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The rebuild goes on.
+pub(super) fn reopened(done: &Rebuild) -> Entry {
+    Entry::Rebuild(Rebuild { swept_at_ms: None, ..done.clone() })
+}
+
+/// Whether a sink has the mark of this rebuild's sweep. It has the form of a watermark, so that in a cluster every shard has one.
+pub(super) async fn is_swept(sink: &dyn Sink, group: &str, topic: &str, done: &Rebuild) -> Result<bool, sink::Error> {
+    let mark = sink.watermark(group, &sweeps(topic)).await?;
+    Ok(mark.is_some_and(|mark| mark.generation.number() >= done.generation))
+}
+
+/// In the place of a partition, which no topic has.
+fn sweeps(topic: &str) -> TopicPartition {
+    TopicPartition::new(topic, -1)
+}
+
 /// Sweeps and says so in the control topic, once every sink is refilled.
 async fn finish(shared: &Shared, route: &RouteSettings, record: &TopicRecord, rebuild: Rebuild) -> Result<Option<Entry>, String> {
     let (Some(generation), Some(ends)) = (Generation::new(rebuild.generation), rebuild.ends.clone()) else { return Ok(None) };
     let sinks: Vec<(usize, &Arc<dyn Sink>)> =
         route.sinks().into_iter().filter_map(|index| Some((index, shared.sinks.get(index)?))).collect();
+    let mut lineages = Vec::with_capacity(sinks.len());
     for (_, sink) in &sinks {
+        lineages.push(sink.lineage().await.map_err(|error| error.to_string())?);
         let refilled = is_refilled(shared, sink.as_ref(), route, record, generation, &ends).await.map_err(|error| error.to_string())?;
         if !refilled {
             return Ok(None);
         }
     }
-    for (index, sink) in sinks {
+    for ((index, sink), lineage) in sinks.into_iter().zip(lineages) {
         for target in route.targets.iter().filter(|target| target.sink == index) {
             let swept = sink.sweep_generation(target, generation).await.map_err(|error| error.to_string())?;
             if let Some(metrics) = shared.sink_metrics.get(index) {
@@ -76,6 +114,13 @@ async fn finish(shared: &Shared, route: &RouteSettings, record: &TopicRecord, re
                 swept,
                 "what the rebuild did not write again is removed"
             );
+        }
+        let mark = Watermark { generation, next_offset: 0, written_at_ms: shared.machine.now_ms() };
+        let stored = sink.store_watermark(&shared.settings.kafka.group, &sweeps(&route.topic), Replaces::NotBehind(None), mark).await;
+        let stored = stored.map_err(|error| error.to_string())? == MarkOutcome::Stored;
+        // In this order: a server that was put back meanwhile may have got the mark, and is another one now.
+        if !stored || sink.lineage().await.map_err(|error| error.to_string())? != lineage {
+            return Err(format!("the servers of {} changed meanwhile", sink.name()));
         }
     }
     let done = Entry::Rebuild(Rebuild { swept_at_ms: Some(shared.machine.now_ms()), ..rebuild });

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
+use super::proof;
 use crate::config::{OnTruncate, RouteSettings};
 use crate::disposition::{self, Disposition};
 use crate::identity::{self, Entry, History, Known, Rebuild, Start, TopicRecord};
@@ -36,8 +37,8 @@ struct Topic {
     checked: OnceCell<()>,
     /// Set when the identity is stored wherever it was not.
     stored: OnceCell<()>,
-    /// Set when a rebuild goes on.
-    reopened: OnceCell<()>,
+    /// Set when the sinks were asked for the last rebuild's sweep.
+    swept: OnceCell<()>,
 }
 
 struct Found {
@@ -133,10 +134,8 @@ impl Starts {
         };
         let start = identity::resolve(&known).map_err(|halt| halt.to_string())?;
         topic.stored.get_or_try_init(|| self.store_identity(&source.topic, sinks, found, &start)).await?;
-        let put_back = watermarks.iter().any(|(_, watermark)| watermark.is_some_and(|w| w.generation < start.generation));
-        let done = |rebuild: &&Rebuild| rebuild.generation == start.generation.number() && rebuild.swept_at_ms.is_some();
-        if let Some(rebuild) = found.record.rebuild.as_ref().filter(done).filter(|_| put_back) {
-            topic.reopened.get_or_try_init(|| self.reopen_rebuild(&source.topic, rebuild)).await?;
+        if let Some(done) = found.record.done_rebuild() {
+            topic.swept.get_or_try_init(|| self.check_sweep(&source.topic, sinks, done)).await?;
         }
         let position = Watermark { generation: start.generation, next_offset: start.offset, written_at_ms: self.shared.machine.now_ms() };
         let mut marks = Vec::with_capacity(sinks.len());
@@ -204,14 +203,25 @@ impl Starts {
         Ok(())
     }
 
-    /// A sink that comes back with a watermark of an earlier generation was put back to before the rebuild: what the rebuild removed is
-    /// there again.
-    async fn reopen_rebuild(&self, name: &str, rebuild: &Rebuild) -> Result<(), String> {
-        tracing::warn!(topic = name, "a sink was put back to before the last rebuild, which therefore goes on");
-        let entry = Entry::Rebuild(Rebuild { swept_at_ms: None, ..rebuild.clone() });
-        self.patiently("the control topic", disposition::of_identity, || self.shared.identities.store(name, &entry)).await?;
-        if let Some(route) = self.shared.settings.routes.iter().find(|route| route.topic == name) {
-            self.shared.unproven(&route.name, Some("a sink was put back to before the last rebuild".to_owned()));
+    /// A sink that comes back without the mark of the last rebuild's sweep may hold again what the sweep removed.
+    async fn check_sweep(&self, name: &str, sinks: &[(usize, &dyn Sink)], done: &Rebuild) -> Result<(), String> {
+        let group = &self.shared.settings.kafka.group;
+        for (_, sink) in sinks {
+            if self.ask_sink(*sink, || proof::is_swept(*sink, group, name, done)).await? {
+                continue;
+            }
+            tracing::warn!(
+                topic = name,
+                sink = sink.name(),
+                "the sink is as before the last rebuild's sweep, which therefore follows again"
+            );
+            let entry = proof::reopened(done);
+            self.patiently("the control topic", disposition::of_identity, || self.shared.identities.store(name, &entry)).await?;
+            if let Some(route) = self.shared.settings.routes.iter().find(|route| route.topic == name) {
+                let why = format!("{} was put back to before the last rebuild's sweep, or emptied", sink.name());
+                self.shared.unproven(&route.name, Some(why));
+            }
+            break;
         }
         Ok(())
     }

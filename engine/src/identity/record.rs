@@ -122,6 +122,12 @@ impl TopicRecord {
         self.rebuild.as_ref().filter(|rebuild| rebuild.generation == generation && rebuild.swept_at_ms.is_none())
     }
 
+    /// The rebuild that goes with the topic's generation, where it is done.
+    pub fn done_rebuild(&self) -> Option<&Rebuild> {
+        let generation = self.identity.as_ref()?.generation;
+        self.rebuild.as_ref().filter(|rebuild| rebuild.generation == generation && rebuild.swept_at_ms.is_some())
+    }
+
     /// Why the stores may hold rows that MySQL no longer has; `None` where nothing says so.
     pub fn unproven(&self) -> Option<String> {
         if let Some(rebuild) = self.open_rebuild() {

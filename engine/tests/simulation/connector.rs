@@ -84,6 +84,13 @@ impl Connector {
         self.chunk = None;
     }
 
+    /// Its stored position is gone, and with it what happened until it comes back with a snapshot: of rows that were deleted meanwhile
+    /// nothing is said.
+    pub fn lose_position(&mut self, mysql: &MySql, dice: &mut Dice) {
+        self.position = mysql.boundary((self.position + dice.below(8) as usize).min(mysql.binlog.len()));
+        self.stored = self.position;
+    }
+
     /// A record that nobody can read, at a key that no row has.
     pub fn garbage(kafka: &mut Kafka, number: u64, dice: &mut Dice) {
         let row = Row { id: 5_000 + number, line: 'x', note: None, v: 0 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connector::Connector;
-use crate::kafka::Said;
+use crate::kafka::{Partition, Said};
 use crate::mongodb;
 use crate::mysql::Store;
 use crate::redis;
@@ -55,6 +55,7 @@ enum Action {
     Start,
     Resume(Arc<crate::process::Process>),
     Up(Store),
+    SnapshotComplete,
 }
 
 struct History {
@@ -73,7 +74,7 @@ impl History {
         let world = Arc::clone(&self.world);
         world.spawn(Arc::clone(&world).coordinate());
         let len = world.mysql.binlog.len();
-        let middle = locked(&world.dice).permille(200).then(|| world.mysql.boundary(len / 2));
+        let middle = locked(&world.dice).permille(300).then(|| world.mysql.boundary(len / 2));
         {
             let mut dice = locked(&world.dice);
             self.connector.snapshot(&world.mysql, &mut locked(&world.kafka), &mut dice);
@@ -82,7 +83,11 @@ impl History {
             if !self.act(middle).await {
                 return;
             }
-            self.recreate_topics().await;
+            let rebuild = locked(&world.dice).below(3);
+            match rebuild {
+                0 => self.recreate_topics().await,
+                kind => self.rebuild(kind == 1).await,
+            }
         }
         if self.act(len).await {
             self.audit(len).await;
@@ -140,6 +145,7 @@ impl History {
             Action::Start => {}
             Action::Resume(process) => self.resume(process),
             Action::Up(store) => self.world.weather(store).down.store(false, Ordering::Relaxed),
+            Action::SnapshotComplete => locked(&self.world.kafka).snapshot_complete(),
         }
     }
 
@@ -216,7 +222,9 @@ impl History {
             let mut worker = self.workers.remove(index);
             let world = Arc::clone(&self.world);
             self.world.spawn(async move {
-                if let Some(Err(error)) = worker.stop().await {
+                if let Some(Err(error)) = worker.stop().await
+                    && !world.truncates_halt()
+                {
                     world.violated(format!("a worker did not stop in order: {error}"));
                 }
                 worker.kill();
@@ -280,7 +288,7 @@ impl History {
         }
     }
 
-    /// A worker that ends by itself, or halts a route, says that something needs a hand: nothing here does.
+    /// A worker that ends by itself, or halts a route, says that something needs a hand: nothing here does, but for truncates that halt.
     fn look_after_workers(&mut self) {
         let world = Arc::clone(&self.world);
         self.workers.retain_mut(|worker| match worker.ended() {
@@ -290,10 +298,9 @@ impl History {
             }
             None => true,
         });
-        for table in crate::setting::TABLES {
-            if let Some(worker) = self.workers.iter().find(|worker| worker.metrics.route(table).halted.get() != 0) {
-                world.violated(format!("route {table} halted: {}", worker.halts()));
-            }
+        let expected = |why: &String| world.truncates_halt() && why.contains("the table was truncated");
+        for why in self.workers.iter().flat_map(Worker::halts).filter(|why| !expected(why)) {
+            world.violated(why);
         }
     }
 
@@ -316,9 +323,41 @@ impl History {
             self.connector.step(&world.mysql, limit, &mut locked(&world.kafka), &mut locked(&world.dice));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        if world.truncates_halt() {
+            self.mend_halts().await;
+        }
         if self.workers.is_empty() {
             self.start();
         }
+    }
+
+    /// Where a table was truncated its route halts; the operator then has it clear the targets.
+    async fn mend_halts(&mut self) {
+        if self.workers.is_empty() {
+            self.start();
+        }
+        let deadline = Instant::now() + HEALING;
+        while let Some(waits) = self.unhalted() {
+            if Instant::now() >= deadline {
+                self.world.violated(waits);
+                break;
+            }
+            self.look_after_workers();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.world.tell(|| "the operator has truncates clear the targets".to_owned());
+        self.stop_all().await;
+        self.world.clear_at_truncates();
+    }
+
+    /// A topic that is neither settled nor halted.
+    fn unhalted(&self) -> Option<String> {
+        let halts: Vec<String> = self.workers.iter().flat_map(Worker::halts).collect();
+        let kafka = locked(&self.world.kafka);
+        let sources = kafka.sources().into_iter().filter(|source| kafka.lag_of(source) != 0);
+        let mut open = sources.filter(|source| !halts.iter().any(|why| why.contains(&*source.topic)));
+        open.next()
+            .map(|source| format!("{source} has {} records which are not settled, and its route is not halted", kafka.lag_of(&source)))
     }
 
     /// Liveness: within a bounded time both stores hold what MySQL holds, nothing lags, and so it stays.
@@ -339,9 +378,15 @@ impl History {
     }
 
     fn difference(&self, limit: usize) -> Option<String> {
-        let lag = locked(&self.world.kafka).lag();
-        if lag != 0 {
-            return Some(format!("{lag} records are not committed"));
+        {
+            let kafka = locked(&self.world.kafka);
+            let lag = kafka.lag();
+            if lag != 0 {
+                return Some(format!("{lag} records are not committed"));
+            }
+            if let Some(topic) = kafka.unswept() {
+                return Some(format!("what the rebuild of {topic} did not write again is not removed"));
+            }
         }
         STORES.into_iter().find_map(|store| {
             let (expected, found) = (self.world.mysql.documents(store, limit), self.world.documents(store));
@@ -363,10 +408,29 @@ impl History {
         self.connector.begin_again(&world.mysql, &mut locked(&world.kafka), &mut locked(&world.dice));
     }
 
+    /// The operator has the stores refilled and swept of what MySQL no longer has, from the log or from a snapshot.
+    async fn rebuild(&mut self, after_snapshot: bool) {
+        self.world.tell(|| format!("the stores are rebuilt, {}", if after_snapshot { "from a snapshot" } else { "from the log" }));
+        self.stop_all().await;
+        let world = Arc::clone(&self.world);
+        world.put_foreign_documents();
+        locked(&world.kafka).rebuild(after_snapshot, world.now_ms());
+        if after_snapshot {
+            {
+                let mut dice = locked(&world.dice);
+                self.connector.lose_position(&world.mysql, &mut dice);
+                self.connector.snapshot(&world.mysql, &mut locked(&world.kafka), &mut dice);
+            }
+            self.after(0, 60_000, Action::SnapshotComplete);
+        }
+    }
+
     async fn stop_all(&mut self) {
         for mut worker in self.workers.drain(..) {
             match worker.stop().await {
                 Some(Ok(())) => {}
+                // As a halted one does.
+                Some(Err(_)) if self.world.truncates_halt() => {}
                 Some(Err(error)) => self.world.violated(format!("a worker did not stop in order: {error}")),
                 None => self.world.violated("a worker did not stop in time".to_owned()),
             }
@@ -378,9 +442,8 @@ impl History {
     async fn audit(&mut self, limit: usize) {
         self.world.tell(|| "everything is read again".to_owned());
         self.stop_all().await;
-        let sources = locked(&self.world.kafka).sources();
         locked(&self.world.kafka).rewind();
-        locked(&self.world.kafka).committed.extend(sources.into_iter().map(|source| (source, 0)));
+        locked(&self.world.kafka).commit_beginnings();
         self.start();
         let deadline = Instant::now() + HEALING;
         while self.difference(limit).is_some() && Instant::now() < deadline {
@@ -409,14 +472,14 @@ impl History {
     fn truncates(&self) -> u64 {
         let kafka = locked(&self.world.kafka);
         let partitions = kafka.topics.values().flat_map(|topic| &topic.partitions);
-        partitions.flat_map(|partition| &partition.records).filter(|record| matches!(record.said, Said::Truncate)).count() as u64
+        partitions.flat_map(Partition::of_generation).filter(|record| matches!(record.said, Said::Truncate)).count() as u64
     }
 
     /// Records that the log has, and those of them which can't be stored.
     fn records(&self) -> (u64, u64) {
         let kafka = locked(&self.world.kafka);
         let partitions = kafka.topics.values().flat_map(|topic| &topic.partitions);
-        let kept = partitions.flat_map(|partition| &partition.records).filter(|record| !record.compacted);
+        let kept = partitions.flat_map(Partition::of_generation).filter(|record| !record.compacted);
         let faulty = |said: &Said| match said {
             Said::Garbage => true,
             Said::Row(row) => row.is_poisoned(),

@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use streamsync::fence::{Fence, Generation};
-use streamsync::identity::{Beginning, TopicRecord};
+use streamsync::identity::{Beginning, Entry, Rebuild, TopicRecord};
+use streamsync::sink::TopicIdentity;
 use streamsync::source::TopicPartition;
 use streamsync::source::cluster::{CleanupPolicy, TopicFacts};
 use tokio::sync::Notify;
 
 use crate::mysql::{Key, Row};
 use crate::setting::TABLES;
+
+const CLUSTER: &str = "simulated";
 
 /// What a record says.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Record {
 pub struct Partition {
     pub records: Vec<Record>,
     pub next_offset: i64,
+    /// Where the generation begins.
+    pub begins: i64,
     /// Records of which a commit has said that they are settled.
     checked: usize,
     /// The fence of each key's record before.
@@ -89,6 +94,25 @@ impl Partition {
         let found = self.records.get(begin..).unwrap_or_default().iter().take_while(|record| record.offset < to);
         found.filter(|record| !record.compacted).count()
     }
+
+    /// The records that the generation has.
+    pub fn of_generation(&self) -> &[Record] {
+        self.records.get(self.records.partition_point(|record| record.offset < self.begins)..).unwrap_or_default()
+    }
+
+    /// Its log goes on, and its next generation begins at an offset.
+    fn begin_again(&mut self, begins: i64) -> Self {
+        let again = Self {
+            records: self.records.clone(),
+            next_offset: self.next_offset,
+            begins,
+            checked: self.records.partition_point(|record| record.offset < begins),
+            most_committed: begins,
+            written: begins,
+            ..Self::default()
+        };
+        std::mem::replace(self, again)
+    }
 }
 
 impl Kafka {
@@ -119,14 +143,26 @@ impl Kafka {
 
     /// Records that the group has not committed yet.
     pub fn lag(&self) -> i64 {
-        let lag = |source: &TopicPartition| self.high(source) - self.committed.get(source).copied().unwrap_or_default();
-        self.sources().iter().map(lag).sum()
+        self.sources().iter().map(|source| self.lag_of(source)).sum()
+    }
+
+    pub fn lag_of(&self, source: &TopicPartition) -> i64 {
+        self.high(source) - self.committed.get(source).copied().unwrap_or_default()
+    }
+
+    /// Somebody puts the group's offsets back to where the generation begins.
+    pub fn commit_beginnings(&mut self) {
+        for (name, topic) in &self.topics {
+            let name: Arc<str> = name.as_str().into();
+            let begins = topic.partitions.iter().map(|partition| partition.begins).enumerate();
+            self.committed.extend(begins.map(|(number, begins)| (TopicPartition::new(Arc::clone(&name), number as i32), begins)));
+        }
     }
 
     pub fn facts(&self, topic: &str) -> Option<TopicFacts> {
         let found = self.topics.get(topic)?;
         Some(TopicFacts {
-            cluster_id: "simulated".to_owned(),
+            cluster_id: CLUSTER.to_owned(),
             topic_id: format!("topic-{}", found.id),
             partitions: found.partitions.len() as i32,
             cleanup_policy: CleanupPolicy { compact: self.compacts, delete: !self.compacts },
@@ -194,13 +230,69 @@ impl Kafka {
         self.committed.clear();
         for (name, topic) in &self.topics {
             let record = self.identities.entry(name.clone()).or_default();
-            if let Some(identity) = &mut record.identity {
-                identity.generation = topic.generation;
-                identity.topic_id = format!("topic-{}", topic.id);
-            }
-            let offsets = vec![0; topic.partitions.len()];
-            record.beginning = Some(Beginning { generation: topic.generation, offsets, begun_at_ms });
+            let (generation, partitions) = (topic.generation, &topic.partitions);
+            record.take(Entry::Beginning(Beginning {
+                generation,
+                offsets: partitions.iter().map(|partition| partition.begins).collect(),
+                begun_at_ms,
+            }));
+            record.take(Entry::Identity(TopicIdentity {
+                cluster_id: CLUSTER.to_owned(),
+                topic_id: format!("topic-{}", topic.id),
+                partitions: partitions.len() as i32,
+                generation,
+            }));
         }
+    }
+
+    /// What `streamsync rebuild` does: the topics stay, and their next generation begins at the log's beginning, or at its end where a
+    /// snapshot follows.
+    pub fn rebuild(&mut self, after_snapshot: bool, begun_at_ms: i64) {
+        for (name, topic) in &mut self.topics {
+            let ends = topic.partitions.iter().map(|partition| partition.next_offset).collect();
+            let begin_again = |partition: &mut Partition| partition.begin_again(if after_snapshot { partition.next_offset } else { 0 });
+            topic.past.push(topic.partitions.iter_mut().map(begin_again).collect());
+            topic.generation += 1;
+            let rebuild = Rebuild { generation: topic.generation, ends: (!after_snapshot).then_some(ends), swept_at_ms: None };
+            self.identities.entry(name.clone()).or_default().take(Entry::Rebuild(rebuild));
+        }
+        self.begin_generation(begun_at_ms);
+        self.commit_beginnings();
+    }
+
+    /// What `streamsync rebuild --snapshot-complete` does, where a rebuild waits for it.
+    pub fn snapshot_complete(&mut self) {
+        for (name, topic) in &self.topics {
+            let record = self.identities.entry(name.clone()).or_default();
+            if let Some(open) = record.open_rebuild().filter(|open| open.ends.is_none()) {
+                let ends = topic.partitions.iter().map(|partition| partition.next_offset).collect();
+                let rebuild = Rebuild { ends: Some(ends), ..open.clone() };
+                record.take(Entry::Rebuild(rebuild));
+            }
+        }
+    }
+
+    /// A topic of which the stores were not swept yet.
+    pub fn unswept(&self) -> Option<&str> {
+        self.identities.iter().find(|(_, record)| record.open_rebuild().is_some()).map(|(name, _)| name.as_str())
+    }
+
+    /// A row that the refill of a rebuild has already brought when it ends: no sweep may remove its documents.
+    pub fn refilled_row(&self, topic: &str, key: &Key) -> Option<&Row> {
+        let ends = self.identities.get(topic)?.rebuild.as_ref()?.ends.as_ref()?;
+        let partitions = self.topics.get(topic)?.partitions.iter().zip(ends);
+        let refill = partitions.flat_map(|(partition, end)| partition.of_generation().iter().filter(|record| record.offset < *end));
+        let mut rows = refill.filter_map(|record| match &record.said {
+            Said::Row(row) if record.key == *key && !record.compacted && !row.is_poisoned() => Some(row),
+            _ => None,
+        });
+        rows.next_back()
+    }
+
+    /// Whether a fence is that of the tombstones which the sweep of a later generation leaves.
+    pub fn is_sweeps(&self, topic: &str, fence: Fence) -> bool {
+        let generations = 2..=self.topics.get(topic).map_or(0, |topic| topic.generation);
+        generations.filter_map(Generation::new).any(|generation| Fence::last_before(generation) == Some(fence))
     }
 
     /// The record that a fence names.
@@ -248,8 +340,15 @@ impl Kafka {
         self.topics.values_mut().flat_map(|topic| &mut topic.partitions).for_each(|partition| partition.rewound = true);
     }
 
-    /// Takes a commit. Every record below must be settled: `seen` tells the greatest version that both stores have had at a key.
-    pub fn commit(&mut self, source: &TopicPartition, next_offset: i64, seen: impl Fn(&Key) -> i64) -> Result<(), String> {
+    /// Takes a commit. Every record below must be settled: `seen` tells the greatest version that both stores have had at a key. Where truncates
+    /// halt their route nothing settles one.
+    pub fn commit(
+        &mut self,
+        source: &TopicPartition,
+        next_offset: i64,
+        truncates_halt: bool,
+        seen: impl Fn(&Key) -> i64,
+    ) -> Result<(), String> {
         self.committed.insert(source.clone(), next_offset);
         let Some(topic) = self.topics.get_mut(&*source.topic) else { return Err(format!("a commit of {source}, which is not there")) };
         let Some(generation) = Generation::new(topic.generation) else { return Ok(()) };
@@ -273,6 +372,10 @@ impl Kafka {
             partition.last_fence.insert(record.key.clone(), fence);
             if record.compacted {
                 continue;
+            }
+            if truncates_halt && matches!(record.said, Said::Truncate) && unsettled.is_ok() {
+                unsettled =
+                    Err(format!("{source}: offset {next_offset} was committed, past the truncate at {}, which halts", record.offset));
             }
             let lost = if letter {
                 !self.letters.contains(&(source.topic.to_string(), topic.generation, source.partition, record.offset))

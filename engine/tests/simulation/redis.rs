@@ -47,6 +47,11 @@ impl Data {
         self.entries.get(key).filter(|entry| entry.expires_at.is_none_or(|at| at > Instant::now())).map(|entry| &entry.value)
     }
 
+    /// What somebody else writes.
+    pub fn put(&mut self, key: &str, value: &serde_json::Value) {
+        self.set(key.as_bytes().to_vec(), value.to_string().into_bytes(), None);
+    }
+
     fn set(&mut self, key: Bytes, value: Bytes, seconds: Option<u64>) {
         let expires_at = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         self.entries.insert(key, Entry { value, expires_at });
@@ -120,6 +125,12 @@ impl Redis {
 fn call(data: &mut Data, name: &str, arguments: &[Bytes]) -> Reply {
     match (name, arguments) {
         ("GET", [key]) => data.get(key).map_or(Reply::Nil, |value| Reply::Bulk(value.clone())),
+        // Both ends as they are: the sink asks for the first letters alone.
+        ("GETRANGE", [key, first, last]) => {
+            let number = |text: &Bytes| String::from_utf8_lossy(text).parse::<usize>().unwrap_or_default();
+            let value = data.get(key).map_or(&[][..], |value| value);
+            Reply::Bulk(value.get(number(first)..value.len().min(number(last) + 1)).unwrap_or_default().to_vec())
+        }
         ("EXISTS", [key]) => Reply::Int(data.get(key).is_some().into()),
         ("DEL", keys) => Reply::Int(keys.iter().filter(|key| data.entries.remove(*key).is_some()).count() as i64),
         ("SET", [key, value]) => {

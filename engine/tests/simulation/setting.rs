@@ -90,7 +90,7 @@ impl Setting {
     pub fn of_worker(&self, world: &World, dice: &mut Dice) -> Settings {
         let mut settings = self.settings.clone();
         settings.batch.max_records = world.max_records;
-        if world.truncates {
+        if world.truncates && !world.truncates_halt() {
             settings.routes.iter_mut().for_each(|route| Arc::make_mut(route).on_truncate = OnTruncate::Clear);
         }
         settings.batch.linger = Duration::from_millis(dice.below(8));

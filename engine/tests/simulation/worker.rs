@@ -92,9 +92,8 @@ impl Worker {
     }
 
     /// Why routes are halted.
-    pub fn halts(&self) -> String {
-        let halts: Vec<String> = self.health.reasons().into_iter().filter(|reason| reason.contains("is halted")).collect();
-        halts.join("; ")
+    pub fn halts(&self) -> Vec<String> {
+        self.health.reasons().into_iter().filter(|reason| reason.contains("is halted")).collect()
     }
 
     /// Records taken, and the outcomes: applied, superseded, stale, filtered, dead-lettered.

@@ -1,10 +1,10 @@
 //! What a history happens in: all parts, and the checks that hold at every moment.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use ::mongodb::bson::{Bson, Document};
+use ::mongodb::bson::{Bson, Document, doc};
 use serde_json::Value;
 use streamsync::fence::Fence;
 use streamsync::source::TopicPartition;
@@ -30,6 +30,8 @@ pub struct World {
     pub max_records: usize,
     /// Whether tables are truncated, and the routes told to clear their targets then.
     pub truncates: bool,
+    /// Whether they are told to halt instead, until somebody tells them otherwise.
+    truncates_halt: AtomicBool,
     pub mysql: MySql,
     pub kafka: Mutex<Kafka>,
     pub group: Mutex<Group>,
@@ -59,6 +61,7 @@ impl World {
         let mut dice = Dice::new(seed);
         let partitions = dice.between(1, 3) as usize;
         let truncates = partitions == 1 && dice.permille(500);
+        let truncates_halt = truncates && dice.permille(300);
         let mysql = MySql::new(truncates, &mut dice);
         let kafka = Kafka::new(partitions, !truncates);
         let max_records = dice.between(1, 7) as usize;
@@ -67,6 +70,7 @@ impl World {
             dice: Mutex::new(dice),
             max_records,
             truncates,
+            truncates_halt: truncates_halt.into(),
             mysql,
             kafka: Mutex::new(kafka),
             group: Mutex::default(),
@@ -109,6 +113,15 @@ impl World {
             Store::Redis => redis,
             Store::MongoDb => mongodb,
         }
+    }
+
+    pub fn truncates_halt(&self) -> bool {
+        self.truncates_halt.load(Ordering::Relaxed)
+    }
+
+    /// What the operator does about a halted route: its configuration has `on_truncate = "clear"` from now on.
+    pub fn clear_at_truncates(&self) {
+        self.truncates_halt.store(false, Ordering::Relaxed);
     }
 
     /// How many requests in a thousand the brokers do not answer.
@@ -158,7 +171,7 @@ impl World {
             let of = |seen: &BTreeMap<Key, i64>| seen.get(key).copied().unwrap_or_default();
             of(&redis).min(of(&mongodb))
         };
-        let taken = locked(&self.kafka).commit(source, next_offset, seen);
+        let taken = locked(&self.kafka).commit(source, next_offset, self.truncates_halt(), seen);
         if let Err(unsettled) = taken {
             self.violated(unsettled);
         }
@@ -172,6 +185,13 @@ impl World {
         }
         let table = usize::from(key.starts_with('b'));
         let mut kafka = locked(&self.kafka);
+        if document.is_none() && Fence::from_stored(fence).is_some_and(|fence| kafka.is_sweeps(&topic_name(table), fence)) {
+            if kafka.refilled_row(&topic_name(table), key).is_some_and(|row| row.document(store).is_some()) {
+                drop(kafka);
+                self.violated(format!("{store:?}: a sweep removed {key}, which is a row that the refill has"));
+            }
+            return;
+        }
         let record = Fence::from_stored(fence).and_then(|fence| kafka.record(&topic_name(table), partition as i32, fence));
         let Some(record) = record.filter(|record| record.key == *key || matches!(record.said, Said::Truncate)) else {
             drop(kafka);
@@ -194,6 +214,18 @@ impl World {
         let mut seen = locked(self.seen(store));
         let known = seen.entry(key.clone()).or_default();
         *known = fence.max(*known);
+    }
+
+    /// Documents of rows that there never were, as something else left them: no version stands beside them.
+    pub fn put_foreign_documents(&self) {
+        let id = 7_000 + locked(&self.dice).below(3) as i64;
+        let (mut redis, mut mongodb) = (locked(&self.redis), locked(&self.mongodb));
+        for (table, key, mongodb_id) in
+            [("a", format!("a:{id}"), Bson::Int64(id)), ("b", format!("b:{id}:x"), Bson::Document(doc! { "id": id, "line": "x" }))]
+        {
+            redis.data.put(&key, &serde_json::json!({ "id": id }));
+            mongodb.data.collection(table).insert(mongodb::Id::of(&mongodb_id), doc! { "_id": mongodb_id, "id": id });
+        }
     }
 
     // The stores' deeds, watched.
