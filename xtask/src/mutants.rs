@@ -14,6 +14,11 @@ const LIST: &str = "engine/tests/simulation/mutants.toml";
 const COPIED: [&str; 9] =
     [".cargo", "Cargo.lock", "Cargo.toml", "clippy.toml", "engine", "integration-tests", "transforms", "wit", "xtask"];
 
+/// Cargo tells two builds of one package apart by its path within the workspace, and by its version: under another version the copy's library
+/// never takes the place of the real one in the target folder.
+const VERSION: &str = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
+const COPYS_VERSION: &str = concat!("version = \"", env!("CARGO_PKG_VERSION"), "+bugs\"");
+
 /// How long one mutant may take.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(900);
 
@@ -118,6 +123,13 @@ fn copy(list: &List, tree: &Path) -> Result<()> {
             }
             let switch = format!("crate::mutants::on(\"{}\")", mutant.name);
             bytes = text.replace(&patch.find, &patch.put.replace("BUG", &switch)).into_bytes();
+        }
+        if file == Path::new("Cargo.toml") {
+            let text = String::from_utf8(bytes)?;
+            if text.matches(VERSION).count() != 1 {
+                bail!("Cargo.toml has not exactly one {VERSION}");
+            }
+            bytes = text.replace(VERSION, COPYS_VERSION).into_bytes();
         }
         if file == Path::new("engine/src/lib.rs") {
             bytes.extend_from_slice(b"\npub mod mutants;\n");
