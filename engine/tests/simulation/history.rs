@@ -389,7 +389,7 @@ impl History {
             }
         }
         STORES.into_iter().find_map(|store| {
-            let (expected, found) = (self.world.mysql.documents(store, limit), self.world.documents(store));
+            let (expected, found) = (self.world.expected(store, limit), self.world.documents(store));
             let keys = expected.keys().chain(found.keys());
             let key = keys.into_iter().find(|key| expected.get(*key) != found.get(*key))?;
             Some(format!("{store:?} holds {:?} at {key}, and MySQL {:?}", found.get(key), expected.get(key)))

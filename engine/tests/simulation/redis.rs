@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mlua::{Function, Lua, MultiValue, RegistryKey, Value as LuaValue};
+use serde_json::Value as Json;
 use tokio::time::Instant;
 
 type Bytes = Vec<u8>;
@@ -21,8 +22,14 @@ pub enum Reply {
 }
 
 #[derive(Clone, Debug)]
+enum Value {
+    Text(Bytes),
+    Hash(BTreeMap<Bytes, Bytes>),
+}
+
+#[derive(Clone, Debug)]
 struct Entry {
-    value: Bytes,
+    value: Value,
     expires_at: Option<Instant>,
 }
 
@@ -43,31 +50,55 @@ pub struct Redis {
 }
 
 impl Data {
-    pub fn get(&self, key: &[u8]) -> Option<&Bytes> {
+    fn value(&self, key: &[u8]) -> Option<&Value> {
         self.entries.get(key).filter(|entry| entry.expires_at.is_none_or(|at| at > Instant::now())).map(|entry| &entry.value)
     }
 
+    pub fn get(&self, key: &[u8]) -> Option<&Bytes> {
+        match self.value(key)? {
+            Value::Text(text) => Some(text),
+            Value::Hash(_) => None,
+        }
+    }
+
+    /// A document in whichever form.
+    pub fn document(&self, key: &[u8]) -> Option<Json> {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        Some(match self.value(key)? {
+            Value::Text(json) => serde_json::from_slice(json).unwrap_or(Json::Null),
+            Value::Hash(fields) => fields.iter().map(|(name, value)| (text(name), Json::from(text(value)))).collect(),
+        })
+    }
+
     /// What somebody else writes.
-    pub fn put(&mut self, key: &str, value: &serde_json::Value) {
+    pub fn put(&mut self, key: &str, value: &Json) {
         self.set(key.as_bytes().to_vec(), value.to_string().into_bytes(), None);
     }
 
     fn set(&mut self, key: Bytes, value: Bytes, seconds: Option<u64>) {
         let expires_at = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        self.entries.insert(key, Entry { value, expires_at });
+        self.entries.insert(key, Entry { value: Value::Text(value), expires_at });
+    }
+
+    /// `None`: the key holds no hash.
+    fn set_fields(&mut self, key: &Bytes, fields: &[Bytes]) -> Option<()> {
+        let empty = || Entry { value: Value::Hash(BTreeMap::new()), expires_at: None };
+        let Value::Hash(hash) = &mut self.entries.entry(key.clone()).or_insert_with(empty).value else { return None };
+        hash.extend(fields.chunks_exact(2).filter_map(|pair| Some((pair.first()?.clone(), pair.last()?.clone()))));
+        Some(())
     }
 
     /// All keys of a prefix at once, in the form of a cursor's last page.
     fn scan(&self, pattern: &[u8]) -> Reply {
         let prefix = pattern.strip_suffix(b"*").unwrap_or(pattern);
-        let keys = self.entries.keys().filter(|key| key.starts_with(prefix) && self.get(key).is_some());
+        let keys = self.entries.keys().filter(|key| key.starts_with(prefix) && self.value(key).is_some());
         Reply::Array(vec![Reply::Bulk(b"0".to_vec()), Reply::Array(keys.cloned().map(Reply::Bulk).collect())])
     }
 
     /// Keys of documents, without the sink's own.
-    pub fn documents(&self) -> impl Iterator<Item = (String, &Bytes)> {
-        let alive = self.entries.keys().filter(|key| !key.starts_with(b"_sync:"));
-        alive.filter_map(|key| Some((String::from_utf8_lossy(key).into_owned(), self.get(key)?)))
+    pub fn documents(&self) -> impl Iterator<Item = (String, Json)> {
+        let keys = self.entries.keys().filter(|key| !key.starts_with(b"_sync:"));
+        keys.filter_map(|key| Some((String::from_utf8_lossy(key).into_owned(), self.document(key)?)))
     }
 }
 
@@ -131,7 +162,7 @@ fn call(data: &mut Data, name: &str, arguments: &[Bytes]) -> Reply {
             let value = data.get(key).map_or(&[][..], |value| value);
             Reply::Bulk(value.get(number(first)..value.len().min(number(last) + 1)).unwrap_or_default().to_vec())
         }
-        ("EXISTS", [key]) => Reply::Int(data.get(key).is_some().into()),
+        ("EXISTS", [key]) => Reply::Int(data.value(key).is_some().into()),
         ("DEL", keys) => Reply::Int(keys.iter().filter(|key| data.entries.remove(*key).is_some()).count() as i64),
         ("SET", [key, value]) => {
             data.set(key.clone(), value.clone(), None);
@@ -141,6 +172,10 @@ fn call(data: &mut Data, name: &str, arguments: &[Bytes]) -> Reply {
             data.set(key.clone(), value.clone(), String::from_utf8_lossy(seconds).parse().ok());
             Reply::Status("OK")
         }
+        ("HSET", [key, fields @ ..]) => match data.set_fields(key, fields) {
+            Some(()) => Reply::Int(fields.len() as i64 / 2),
+            None => Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".to_owned()),
+        },
         ("MSET", pairs) => {
             for pair in pairs.chunks_exact(2) {
                 if let [key, value] = pair {
@@ -193,11 +228,11 @@ impl Runner {
         redis.set("error_reply", error_reply)?;
         lua.globals().set("redis", redis)?;
         let decode = lua.create_function(|lua, text: mlua::String| {
-            let json: serde_json::Value = serde_json::from_slice(text.as_bytes()).map_err(mlua::Error::external)?;
+            let json: Json = serde_json::from_slice(text.as_bytes()).map_err(mlua::Error::external)?;
             let table = lua.create_table()?;
             for (name, value) in json.as_object().into_iter().flatten() {
                 match value {
-                    serde_json::Value::Number(number) => table.set(name.as_str(), number.as_f64())?,
+                    Json::Number(number) => table.set(name.as_str(), number.as_f64())?,
                     other => table.set(name.as_str(), other.as_str())?,
                 }
             }

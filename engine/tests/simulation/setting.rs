@@ -59,6 +59,7 @@ call_timeout = "60s"
 [routes.targets.r]
 sink = "redis"
 prefix = "TABLE"
+form = "FORM"
 [routes.targets.m]
 sink = "mongodb"
 collection = "TABLE"
@@ -66,7 +67,8 @@ collection = "TABLE"
 
 /// Made once, for all histories.
 pub struct Setting {
-    settings: Settings,
+    strings: Settings,
+    hashes: Settings,
     pub modules: Vec<Arc<Module>>,
 }
 
@@ -79,16 +81,19 @@ impl Setting {
     fn make() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join("guest.wasm"), component()).expect("written");
-        let routes = TABLES.map(|table| ROUTE.replace("TABLE", table)).concat();
-        let settings = Settings::parse(&format!("{CONFIGURATION}{routes}"), directory.path()).expect("valid");
-        let host = TransformHost::new(&settings.transforms).expect("a host");
-        let modules = settings.routes.iter().map(|route| host.load(&route.transform).expect("a module")).collect();
-        Self { settings, modules }
+        let settings = |form| {
+            let routes = TABLES.map(|table| ROUTE.replace("TABLE", table).replace("FORM", form)).concat();
+            Settings::parse(&format!("{CONFIGURATION}{routes}"), directory.path()).expect("valid")
+        };
+        let (strings, hashes) = (settings("string"), settings("hash"));
+        let host = TransformHost::new(&strings.transforms).expect("a host");
+        let modules = strings.routes.iter().map(|route| host.load(&route.transform).expect("a module")).collect();
+        Self { strings, hashes, modules }
     }
 
     /// The settings of one worker.
     pub fn of_worker(&self, world: &World, dice: &mut Dice) -> Settings {
-        let mut settings = self.settings.clone();
+        let mut settings = if world.hashes { &self.hashes } else { &self.strings }.clone();
         settings.batch.max_records = world.max_records;
         if world.truncates && !world.truncates_halt() {
             settings.routes.iter_mut().for_each(|route| Arc::make_mut(route).on_truncate = OnTruncate::Clear);

@@ -32,6 +32,8 @@ pub struct World {
     pub truncates: bool,
     /// Whether they are told to halt instead, until somebody tells them otherwise.
     truncates_halt: AtomicBool,
+    /// Whether Redis has hashes in place of JSON.
+    pub hashes: bool,
     pub mysql: MySql,
     pub kafka: Mutex<Kafka>,
     pub group: Mutex<Group>,
@@ -62,6 +64,7 @@ impl World {
         let partitions = dice.between(1, 3) as usize;
         let truncates = partitions == 1 && dice.permille(500);
         let truncates_halt = truncates && dice.permille(300);
+        let hashes = dice.permille(250);
         let mysql = MySql::new(truncates, &mut dice);
         let kafka = Kafka::new(partitions, !truncates);
         let max_records = dice.between(1, 7) as usize;
@@ -70,6 +73,7 @@ impl World {
             dice: Mutex::new(dice),
             max_records,
             truncates,
+            hashes,
             truncates_halt: truncates_halt.into(),
             mysql,
             kafka: Mutex::new(kafka),
@@ -122,6 +126,22 @@ impl World {
     /// What the operator does about a halted route: its configuration has `on_truncate = "clear"` from now on.
     pub fn clear_at_truncates(&self) {
         self.truncates_halt.store(false, Ordering::Relaxed);
+    }
+
+    /// A document as a store has it: a hash has text alone, and no nulls.
+    fn in_form(&self, store: Store, document: Value) -> Value {
+        if !self.hashes || store != Store::Redis {
+            return document;
+        }
+        let fields = document.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        fields.map(|(name, value)| (name.clone(), Value::from(text(value)))).collect()
+    }
+
+    /// What a store must hold, once all of the binlog up to a position has come through.
+    pub fn expected(&self, store: Store, position: usize) -> BTreeMap<Key, Value> {
+        let documents = self.mysql.documents(store, position).into_iter();
+        documents.map(|(key, document)| (key, self.in_form(store, document))).collect()
     }
 
     /// How many requests in a thousand the brokers do not answer.
@@ -199,7 +219,7 @@ impl World {
                 .violated(format!("{store:?}: {key} has version {fence} of partition {partition}, which no record of this key has"));
         };
         let expected = match &record.said {
-            Said::Row(row) => row.document(store),
+            Said::Row(row) => row.document(store).map(|document| self.in_form(store, document)),
             Said::Delete | Said::Null { .. } | Said::Garbage | Said::Truncate => None,
         };
         let offset = record.offset;
@@ -245,7 +265,7 @@ impl World {
         let before = version(&redis);
         let reply = redis.run(command);
         if let Some(after) = version(&redis).filter(|after| before.as_ref() != Some(after)) {
-            let document = redis.data.get(document_key).map(|bytes| serde_json::from_slice(bytes).unwrap_or(Value::Null));
+            let document = redis.data.document(document_key);
             drop(redis);
             let fence = |text: &String| text.split(' ').next()?.parse::<i64>().ok();
             let partition = after.split(' ').nth(4).and_then(|text| text.parse().ok()).unwrap_or(-1);
@@ -317,7 +337,7 @@ impl World {
         match store {
             Store::Redis => {
                 let redis = locked(&self.redis);
-                redis.data.documents().map(|(key, bytes)| (key, serde_json::from_slice(bytes).unwrap_or(Value::Null))).collect()
+                redis.data.documents().collect()
             }
             Store::MongoDb => {
                 let mongodb = locked(&self.mongodb);
