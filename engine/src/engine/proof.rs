@@ -15,6 +15,9 @@ use crate::lane::Shared;
 use crate::sink::{self, MarkOutcome, Replaces, Sink, Watermark};
 use crate::source::TopicPartition;
 
+/// Whoever has this partition sweeps.
+pub(super) const SWEEPER: i32 = 0;
+
 /// Looks after routes that are unproven, for as long as the worker runs.
 pub(super) async fn watch(shared: Arc<Shared>) {
     loop {
@@ -40,7 +43,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 }
 
 async fn prove(shared: &Shared, route: &RouteSettings, mut record: TopicRecord) {
-    if shared.health.has_lane(&TopicPartition::new(route.topic.as_str(), 0))
+    if shared.health.has_lane(&TopicPartition::new(route.topic.as_str(), SWEEPER))
         && let Err(message) = sweep(shared, route, &mut record).await
     {
         tracing::warn!(route = route.name, error = message, "the sweep that ends a rebuild failed; it is begun again");

@@ -37,8 +37,6 @@ struct Topic {
     checked: OnceCell<()>,
     /// Set when the identity is stored wherever it was not.
     stored: OnceCell<()>,
-    /// Set when the sinks were asked for the last rebuild's sweep.
-    swept: OnceCell<()>,
 }
 
 struct Found {
@@ -134,8 +132,9 @@ impl Starts {
         };
         let start = identity::resolve(&known).map_err(|halt| halt.to_string())?;
         topic.stored.get_or_try_init(|| self.store_identity(&source.topic, sinks, found, &start)).await?;
-        if let Some(done) = found.record.done_rebuild() {
-            topic.swept.get_or_try_init(|| self.check_sweep(&source.topic, sinks, done)).await?;
+        // Whoever has it sweeps: another worker's word that the rebuild goes on could come after its sweep.
+        if let Some(done) = found.record.done_rebuild().filter(|_| source.partition == proof::SWEEPER) {
+            self.check_sweep(&source.topic, sinks, done).await?;
         }
         let position = Watermark { generation: start.generation, next_offset: start.offset, written_at_ms: self.shared.machine.now_ms() };
         let mut marks = Vec::with_capacity(sinks.len());
