@@ -54,7 +54,6 @@ impl Settler {
     /// The same, with the outcomes.
     pub(super) async fn outcomes(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<(i64, Outcomes), String> {
         let WritePlan { records, module, canary, planned, changed_at, sinks, mut faults, mut marks, truncate } = plan;
-        self.meter.taken(&records);
         self.halt_at_fault(&records, &faults)?;
         if truncate.is_some() && self.route.as_ref().is_some_and(|r| r.on_truncate == OnTruncate::Halt) {
             return Err(self.truncate_advice(&records, truncate));
