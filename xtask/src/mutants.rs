@@ -119,12 +119,25 @@ fn copy(list: &List, tree: &Path) -> Result<()> {
             let switch = format!("crate::mutants::on(\"{}\")", mutant.name);
             bytes = text.replace(&patch.find, &patch.put.replace("BUG", &switch)).into_bytes();
         }
+        if file == Path::new("Cargo.toml") {
+            bytes = own_version(std::str::from_utf8(&bytes)?)?.into_bytes();
+        }
         if file == Path::new("engine/src/lib.rs") {
             bytes.extend_from_slice(b"\npub mod mutants;\n");
         }
         write(&tree.join(file), &bytes)?;
     }
     write(&tree.join("engine/src/mutants.rs"), SWITCHES.as_bytes())
+}
+
+/// Cargo tells packages of a target folder apart by their versions and their places in the workspace. With the tree's version the copy's library
+/// would be taken for the tree's by the next build, which would then notice no change of the tree.
+fn own_version(manifest: &str) -> Result<String> {
+    let version = format!("version = \"{}\"", env!("CARGO_PKG_VERSION"));
+    if manifest.matches(&version).count() != 1 {
+        bail!("Cargo.toml has not {version} exactly once");
+    }
+    Ok(manifest.replace(&version, &format!("version = \"{}-mutants\"", env!("CARGO_PKG_VERSION"))))
 }
 
 fn gather(base: &Path, name: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
