@@ -33,6 +33,14 @@ pub fn of_fault(fault: &Fault) -> Disposition {
     }
 }
 
+/// Whether another module may fare better with the same record, where the fault halts.
+pub fn is_of_module(fault: &Fault) -> bool {
+    match fault {
+        Fault::Transform(_) => true,
+        Fault::Decode(_) | Fault::Route(_) | Fault::Plan(_) | Fault::Sink(_) => false,
+    }
+}
+
 /// A sink's answer to a write.
 pub fn of_sink(error: &sink::Error) -> Disposition {
     match error {

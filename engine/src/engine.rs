@@ -150,21 +150,12 @@ pub async fn run_parts(parts: Parts, shutdown: impl Future<Output = ()>) -> Resu
 
 /// The same with parts that the caller made.
 pub async fn run_parts_with(parts: Parts, desk: Desk, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    run_all(parts, desk, |settings, events| Ok(KafkaSource::start(settings, events)?), shutdown).await
+    run_source(parts, desk, |settings, events| Ok(KafkaSource::start(settings, events)?), shutdown).await
 }
 
-/// The same where also the source is the caller's, and without a desk. `start` is called once the stores are fit; its source sends to the
+/// The same where also the source is the caller's. `start` is called once the stores are fit; its source sends to the
 /// channel, and drops its sender when it has let go of everything.
 pub async fn run_source(
-    parts: Parts,
-    start: impl FnOnce(&Settings, mpsc::Sender<SourceEvent>) -> Result<Arc<dyn Source>, Error>,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), Error> {
-    let (_requests, desk) = desk();
-    run_all(parts, desk, start, shutdown).await
-}
-
-async fn run_all(
     parts: Parts,
     desk: Desk,
     start: impl FnOnce(&Settings, mpsc::Sender<SourceEvent>) -> Result<Arc<dyn Source>, Error>,

@@ -9,6 +9,7 @@
 //! next worker repeats after a kill. A batch closes at half of it, so that one is written while the one before is committed.
 
 mod breaker;
+mod halt;
 mod mark;
 mod meter;
 mod prepare;
@@ -38,6 +39,7 @@ use crate::rollout::RouteRollout;
 use crate::sink::Sink;
 use crate::source::{BatchLimits, PartitionReader, TopicPartition};
 
+pub use halt::Halt;
 pub use mark::{Behind, Mark};
 pub use meter::Meter;
 pub use prepare::Prepare;
@@ -126,8 +128,8 @@ pub enum End {
     },
     /// The log does not have the next offset: whoever decides where partitions start must say what follows.
     OffsetLost(String),
-    /// Only an operator can go on: the text names the place and the remedy.
-    Halted(String),
+    /// The route can't go on.
+    Halted(Halt),
 }
 
 /// One partition's pipeline.
@@ -150,8 +152,16 @@ pub struct Lane {
     pub marks: Vec<Mark>,
 }
 
-/// A plan on its way to the sinks, counted for as long as it waits, and what its records are the first of.
-type QueuedPlan = (WritePlan, Vec<(Seen, FirstSeen)>, meter::Waiting);
+/// A plan on its way to the sinks.
+struct QueuedPlan {
+    plan: WritePlan,
+    /// What its records are the first of.
+    seen: Vec<(Seen, FirstSeen)>,
+    /// Number of what prepared it.
+    deployed: u64,
+    /// Counts it for as long as it waits.
+    waiting: meter::Waiting,
+}
 
 /// A batch of which every record has its outcome. Only the last matters to the commit: positions are contiguous.
 #[derive(Clone, Copy, Debug)]
@@ -215,7 +225,7 @@ impl Lane {
                     let task_end = match joined {
                         Ok(end) => end,
                         Err(error) if error.is_cancelled() => End::Stopped,
-                        Err(error) => End::Halted(format!("a defect in the engine stopped the lane: {error}")),
+                        Err(error) => End::Halted(format!("a defect in the engine stopped the lane: {error}").into()),
                     };
                     if matches!(task_end, End::Behind { .. }) {
                         tasks.abort_all();
@@ -269,7 +279,7 @@ async fn prepare_all(
                 crate::disposition::Disposition::DeadLetter | crate::disposition::Disposition::Halt => {
                     return match error {
                         crate::source::Error::OffsetLost { .. } => End::OffsetLost(error.to_string()),
-                        crate::source::Error::Away { .. } | crate::source::Error::Setup { .. } => End::Halted(error.to_string()),
+                        crate::source::Error::Away { .. } | crate::source::Error::Setup { .. } => End::Halted(error.to_string().into()),
                     };
                 }
             },
@@ -283,11 +293,12 @@ async fn prepare_all(
         observer.observe(&shared, &mut prepared);
         let guested = prepare.guested();
         meter.prepared(&prepared, &guested);
-        if let Err(halt) = breaker.batch(&prepared, &guested) {
-            return End::Halted(halt);
+        let deployed = prepare.deployed();
+        if let Err(failed) = breaker.batch(&prepared, &guested) {
+            return End::Halted(Halt::of_module(deployed, &failed));
         }
         let waiting = meter::Waiting::begin(&shared.metrics.prepared_batches);
-        if plans.send((prepared.plan, prepared.seen, waiting)).await.is_err() {
+        if plans.send(QueuedPlan { plan: prepared.plan, seen: prepared.seen, deployed, waiting }).await.is_err() {
             return End::Stopped;
         }
     }
@@ -337,7 +348,7 @@ where
 }
 
 fn defect() -> End {
-    End::Halted("a defect in the engine stopped the lane while it prepared a batch".to_owned())
+    End::Halted("a defect in the engine stopped the lane while it prepared a batch".to_owned().into())
 }
 
 /// Writes plans in order, one at a time, until every record of a plan has its outcome.
@@ -355,7 +366,7 @@ async fn settle_all(
             () = ended(&mut orders) => return End::Stopped,
             plan = plans.recv() => plan,
         };
-        let Some((plan, seen, waiting)) = plan else { return End::Stopped };
+        let Some(QueuedPlan { plan, seen, deployed, waiting }) = plan else { return End::Stopped };
         let coming = plan.records.records.len() as u64;
         // The committing task ends before this one only where the partition is no longer this worker's.
         let room = tokio::select! {
@@ -370,7 +381,7 @@ async fn settle_all(
         let outcome = tokio::select! {
             biased;
             () = abandoned(&mut orders) => return End::Stopped,
-            outcome = settler.settle(plan, &seen) => outcome,
+            outcome = settler.settle(plan, deployed, &seen) => outcome,
         };
         let next_offset = match outcome {
             Ok(next_offset) => next_offset,

@@ -18,6 +18,7 @@ use tokio::sync::watch as channel;
 use tokio::time::Instant;
 
 use crate::config::{RouteSettings, Settings, SinkSettings};
+use crate::lane::{Budget, Halt};
 use crate::plan::compare::Compared;
 use crate::source::{RecordBatch, TopicPartition};
 use crate::transform::Module;
@@ -25,7 +26,7 @@ use crate::transform::Module;
 pub use comparison::Comparison;
 pub(crate) use comparison::MAX_DIFFERENCES;
 pub use desk::Rollout;
-pub use request::{Change, Desk, Done, Refusal, Requests, Shown, desk};
+pub use request::{Change, Desk, Done, Refusal, Requests, Shown, Tried, desk};
 
 use recent::Recent;
 
@@ -34,6 +35,8 @@ use recent::Recent;
 pub struct Deployed {
     /// One more than that of what ran before.
     pub number: u64,
+    /// The number under which the same modules began to decide what is written; a second one that writes nothing changes none of it.
+    pub since: u64,
     /// The route, with the transform section in force.
     pub route: Arc<RouteSettings>,
     /// The guest.
@@ -53,6 +56,16 @@ pub struct Second {
     pub canary_percent: u32,
 }
 
+impl Deployed {
+    /// What replaces it.
+    pub(crate) fn next(&self, route: Arc<RouteSettings>, module: Arc<Module>, second: Option<Arc<Second>>) -> Self {
+        let canary = |second: &Option<Arc<Second>>| second.as_ref().filter(|second| second.canary_percent > 0).map(Arc::as_ptr);
+        let number = self.number + 1;
+        let same = Arc::ptr_eq(&self.module, &module) && canary(&self.second) == canary(&second);
+        Self { number, since: if same { self.since } else { number }, route, module, second }
+    }
+}
+
 /// What the lanes of one route share.
 pub struct RouteRollout {
     settings: Arc<Settings>,
@@ -60,6 +73,8 @@ pub struct RouteRollout {
     recent: Mutex<Recent>,
     comparison: Mutex<Comparison>,
     lanes: channel::Sender<Lanes>,
+    budget: Arc<Budget>,
+    halt: channel::Sender<Option<Halt>>,
 }
 
 /// The number of what each lane runs.
@@ -74,9 +89,11 @@ struct Lanes {
 impl RouteRollout {
     /// A route that runs its configured module.
     pub fn new(settings: Arc<Settings>, route: Arc<RouteSettings>, module: Arc<Module>) -> Arc<Self> {
-        let deployed = Arc::new(Deployed { number: 0, route, module, second: None });
+        let deployed = Arc::new(Deployed { number: 0, since: 0, route, module, second: None });
         let (deployed, lanes) = (channel::Sender::new(deployed), channel::Sender::new(Lanes::default()));
-        Arc::new(Self { settings, deployed, recent: Mutex::default(), comparison: Mutex::default(), lanes })
+        let budget = Arc::new(Budget::new(settings.dead_letters.max_per_minute));
+        let (recent, comparison, halt) = (Mutex::default(), Mutex::default(), channel::Sender::default());
+        Arc::new(Self { settings, deployed, recent, comparison, lanes, budget, halt })
     }
 
     /// What it runs now.
@@ -87,6 +104,11 @@ impl RouteRollout {
     /// The sinks that its targets are in.
     pub(crate) fn sinks(&self) -> &[SinkSettings] {
         &self.settings.sinks
+    }
+
+    /// How many of its records may be given up.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// A place for one more lane.
@@ -109,7 +131,48 @@ impl RouteRollout {
         if second(&deployed) != second(&self.deployed()) {
             *self.comparison() = Comparison::default();
         }
+        self.budget.renew(&deployed);
         self.deployed.send_replace(Arc::new(deployed));
+    }
+
+    /// The route halts; returned is the halt that counts, where it was halted before.
+    pub(crate) fn halt(&self, halt: Halt) -> Halt {
+        let counts = match self.halted() {
+            Some(known) => known.or_later(halt),
+            None => halt,
+        };
+        self.halt.send_replace(Some(counts.clone()));
+        counts
+    }
+
+    /// Why the route is halted.
+    pub(crate) fn halted(&self) -> Option<Halt> {
+        self.halt.borrow().clone()
+    }
+
+    /// Resolves when another module lifts the route's halt; never where it isn't halted, or an operator must act.
+    pub(crate) async fn lifted(&self) {
+        if let Some(halt) = self.halted()
+            && self.deployed.subscribe().wait_for(|deployed| halt.is_lifted_by(deployed)).await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+
+    /// The route goes on.
+    pub(crate) fn resume(&self) {
+        self.halt.send_replace(None);
+    }
+
+    /// Why the route is halted all the same, once the worker has heard of a change that lifts it.
+    async fn still_halted(&self, patience: Duration) -> Option<Halt> {
+        let deployed = self.deployed();
+        let mut halt = self.halt.subscribe();
+        let heard = halt.wait_for(|halt| !halt.as_ref().is_some_and(|halt| halt.is_lifted_by(&deployed)));
+        // A worker that is late says so by the halt.
+        drop(tokio::time::timeout(patience, heard).await);
+        self.halted()
     }
 
     /// Waits until every lane has adopted it; the number of lanes, and of those that have not by then. A lane whose batch waits for a

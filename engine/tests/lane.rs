@@ -3,6 +3,8 @@
 
 #[path = "lane/kept.rs"]
 mod kept;
+#[path = "lane/lifting.rs"]
+mod lifting;
 #[path = "lane/redrive.rs"]
 mod redrive;
 #[path = "lane/rolling.rs"]
@@ -32,7 +34,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn halted(end: End) -> String {
     match end {
-        End::Halted(message) => message,
+        End::Halted(halt) => halt.message,
         other @ (End::Stopped | End::Behind { .. } | End::OffsetLost(_)) => panic!("the lane should have halted, and ended with {other:?}"),
     }
 }

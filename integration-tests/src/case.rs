@@ -17,6 +17,8 @@ use crate::tables::{SHOP, TableCheck};
 use crate::topics::Topics;
 use crate::worker::{Environment, Worker};
 
+/// Who sends it may change what a case's workers do.
+pub const TOKEN: &str = "a-secret-of-the-suite";
 /// Partitions of a case's topics: more than one, so that lanes run beside each other.
 const PARTITIONS: i32 = 2;
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -233,15 +235,21 @@ impl Case {
         crate::worker::printed(&config, arguments).await
     }
 
-    /// Starts a worker with these modules in place of their tables' own.
+    /// Starts a worker with these modules in place of their tables' own, and with variables that come over the configuration.
     ///
     /// # Errors
     /// It does not serve.
-    pub async fn start_worker_with(&self, modules: &[(&str, PathBuf)]) -> Result<Worker> {
+    pub async fn start_worker_with(&self, modules: &[(&str, PathBuf)], environment: &Environment) -> Result<Worker> {
         let http_port = free_port()?;
-        let config = self.dir.join("worker.toml");
+        let config = self.worker_config();
         std::fs::write(&config, self.config(http_port, modules)?).with_context(|| format!("write {}", config.display()))?;
-        Worker::start(&config, http_port, &self.log(), &[]).await
+        Worker::start(&config, http_port, &self.log(), environment).await
+    }
+
+    /// The configuration of a case's one worker.
+    #[must_use]
+    pub fn worker_config(&self) -> PathBuf {
+        self.dir.join("worker.toml")
     }
 
     /// The component of a transform, as `cargo xtask guests` built it.
@@ -340,7 +348,7 @@ impl Case {
         let Self { name, stack, redis_port, mongodb_port, number, .. } = self;
         let mut toml = format!(
             "[kafka]\nbrokers = {:?}\ngroup = {:?}\ncontrol_topic = \"{name}.control\"\nreplication_factor = 1\ncommit_interval = \"100ms\"\n\n\
-             [http]\nlisten = \"127.0.0.1:{http_port}\"\n\n[dead_letters]\ntopic = {:?}\n\n\
+             [http]\nlisten = \"127.0.0.1:{http_port}\"\ntoken = {TOKEN:?}\n\n[dead_letters]\ntopic = {:?}\n\n\
              [retry]\ninitial = \"50ms\"\nmax = \"1s\"\n\n\
              [sinks.redis]\nkind = \"redis\"\nurl = {:?}\nwrite_timeout = \"5s\"\n\n\
              [sinks.mongodb]\nkind = \"mongodb\"\nuri = {:?}\ndatabase = \"{name}\"\nwrite_timeout = \"10s\"\n",

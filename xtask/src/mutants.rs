@@ -14,11 +14,6 @@ const LIST: &str = "engine/tests/simulation/mutants.toml";
 const COPIED: [&str; 9] =
     [".cargo", "Cargo.lock", "Cargo.toml", "clippy.toml", "engine", "integration-tests", "transforms", "wit", "xtask"];
 
-/// Cargo tells two builds of one package apart by its path within the workspace, and by its version: under another version the copy's library
-/// never takes the place of the real one in the target folder.
-const VERSION: &str = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
-const COPYS_VERSION: &str = concat!("version = \"", env!("CARGO_PKG_VERSION"), "+bugs\"");
-
 /// How long one mutant may take.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(900);
 
@@ -125,11 +120,7 @@ fn copy(list: &List, tree: &Path) -> Result<()> {
             bytes = text.replace(&patch.find, &patch.put.replace("BUG", &switch)).into_bytes();
         }
         if file == Path::new("Cargo.toml") {
-            let text = String::from_utf8(bytes)?;
-            if text.matches(VERSION).count() != 1 {
-                bail!("Cargo.toml has not exactly one {VERSION}");
-            }
-            bytes = text.replace(VERSION, COPYS_VERSION).into_bytes();
+            bytes = own_version(std::str::from_utf8(&bytes)?)?.into_bytes();
         }
         if file == Path::new("engine/src/lib.rs") {
             bytes.extend_from_slice(b"\npub mod mutants;\n");
@@ -137,6 +128,16 @@ fn copy(list: &List, tree: &Path) -> Result<()> {
         write(&tree.join(file), &bytes)?;
     }
     write(&tree.join("engine/src/mutants.rs"), SWITCHES.as_bytes())
+}
+
+/// Cargo tells packages of a target folder apart by their versions and their places in the workspace. With the tree's version the copy's library
+/// would be taken for the tree's by the next build, which would then notice no change of the tree.
+fn own_version(manifest: &str) -> Result<String> {
+    let version = format!("version = \"{}\"", env!("CARGO_PKG_VERSION"));
+    if manifest.matches(&version).count() != 1 {
+        bail!("Cargo.toml has not {version} exactly once");
+    }
+    Ok(manifest.replace(&version, &format!("version = \"{}-mutants\"", env!("CARGO_PKG_VERSION"))))
 }
 
 fn gather(base: &Path, name: &Path, files: &mut Vec<PathBuf>) -> Result<()> {

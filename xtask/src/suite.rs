@@ -20,7 +20,7 @@ const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
 const HISTORIES: u64 = 10_000;
 
 /// For each bug on purpose: the rarest of them showed in the 142nd.
-const HISTORIES_A_BUG: u64 = 400;
+const HISTORIES_A_BUG: u64 = 1_000;
 
 const STORE_LIMIT: Duration = Duration::from_secs(60);
 

@@ -154,9 +154,21 @@ fn told(answer: &Value) -> Vec<String> {
     if answer.get("module").is_some() {
         let mut lines = vec![format!("{} {} sha256 {}", text("/module/name"), text("/module/version"), text("/module/sha256"))];
         lines.push(format!("before sha256 {}", text("/before")));
-        lines.push(format!("tried on {} recent events, runs on {} partitions", number("/tried_events"), number("/partitions")));
+        let proof = match text("/trial") {
+            "ran before" => "not tried, because it ran before".to_owned(),
+            "ran beside" => "not tried, because it ran beside the one before".to_owned(),
+            "runs already" => "ran already".to_owned(),
+            _ => format!("tried on {} recent events", number("/tried_events")),
+        };
+        lines.push(format!("{proof}; runs on {} partitions", number("/partitions")));
         if number("/late_partitions") > 0 {
             lines.push(format!("{} of them adopt it only after the batch that they are at", number("/late_partitions")));
+        }
+        if answer.get("lifted").and_then(Value::as_bool).unwrap_or_default() {
+            lines.push("the route was halted by the module before: its partitions begin again".to_owned());
+        }
+        if !text("/halted").is_empty() {
+            lines.push(format!("the route stays halted: {}", text("/halted")));
         }
         return lines;
     }
@@ -177,14 +189,26 @@ mod tests {
 
     #[test]
     fn answers_are_told_to_a_person() {
-        let changed = json!({ "module": { "name": "orders", "version": "2", "sha256": "bb" }, "before": "aa", "tried_events": 5, "partitions": 3, "late_partitions": 1 });
-        let expected = [
-            "orders 2 sha256 bb",
-            "before sha256 aa",
-            "tried on 5 recent events, runs on 3 partitions",
-            "1 of them adopt it only after the batch that they are at",
-        ];
-        assert_eq!(told(&changed), expected);
+        let changed = |trial: &str, lifted: bool, halted: Option<&str>| {
+            told(&json!({ "module": { "name": "orders", "version": "2", "sha256": "bb" }, "before": "aa", "tried_events": 5,
+                "trial": trial, "partitions": 3, "late_partitions": 1, "lifted": lifted, "halted": halted }))
+        };
+        let expected = |proof: &str, halt: Option<&str>| {
+            let lines = ["orders 2 sha256 bb", "before sha256 aa", proof, "1 of them adopt it only after the batch that they are at"];
+            lines.into_iter().chain(halt).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(changed("tried", false, None), expected("tried on 5 recent events; runs on 3 partitions", None));
+        assert_eq!(
+            changed("ran before", true, None),
+            expected(
+                "not tried, because it ran before; runs on 3 partitions",
+                Some("the route was halted by the module before: its partitions begin again")
+            )
+        );
+        assert_eq!(
+            changed("ran beside", false, Some("mend MySQL")),
+            expected("not tried, because it ran beside the one before; runs on 3 partitions", Some("the route stays halted: mend MySQL"))
+        );
         let shown = json!({ "sha256": "cc", "canary_percent": 5, "equal": 7, "different": 1, "failed": 0,
             "newest": [{ "key": "42", "partition": 1, "offset": 9, "differs": ["redis.total", "mongodb.total"] }] });
         let expected = [

@@ -1,10 +1,12 @@
 //! Gives partitions to lanes and takes them back.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::select_all;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -13,7 +15,7 @@ use super::start::{Asked, Ready, Starts};
 use super::{Error, Parts, proof};
 use crate::fence::Generation;
 use crate::http::Phase;
-use crate::lane::{Budget, End, Lane, Meter, Order, Prepare, Shared};
+use crate::lane::{Budget, End, Halt, Lane, Meter, Order, Prepare, Shared};
 use crate::rollout::RouteRollout;
 use crate::source::{Source, SourceEvent, TopicPartition};
 
@@ -25,8 +27,9 @@ pub(super) struct Worker {
     source: Arc<dyn Source>,
     shared: Arc<Shared>,
     rollouts: Vec<Arc<RouteRollout>>,
-    budgets: Vec<Arc<Budget>>,
     starts: Arc<Starts>,
+    /// All partitions that the group has given, those of halted routes included.
+    held: BTreeSet<TopicPartition>,
     /// Partitions of which nobody knows yet where they start.
     starting: JoinSet<Started>,
     coming: BTreeMap<TopicPartition, AbortHandle>,
@@ -48,13 +51,14 @@ type Started = (TopicPartition, Result<Option<Ready>, String>);
 struct LaneHandle {
     orders: watch::Sender<Order>,
     meter: Arc<Meter>,
+    /// Its route has halted because of another lane.
+    halting: bool,
 }
 
 impl Worker {
     pub(super) fn new(parts: Parts, rollouts: Vec<Arc<RouteRollout>>, source: Arc<dyn Source>) -> Self {
         let Parts { settings, sinks, dead_letters, identities, topics, modules: _, metrics, health, machine } = parts;
         let polled = Arc::clone(&source);
-        let budgets = settings.routes.iter().map(|_| Arc::new(Budget::new(settings.dead_letters.max_per_minute))).collect();
         let sink_metrics = sinks.iter().map(|sink| metrics.sink(sink.name())).collect();
         let shared = Arc::new(Shared {
             commits: source.commits(),
@@ -73,8 +77,8 @@ impl Worker {
             source,
             shared,
             rollouts,
-            budgets,
             starts,
+            held: BTreeSet::new(),
             starting: JoinSet::new(),
             coming: BTreeMap::new(),
             again: Weak::new(),
@@ -102,6 +106,7 @@ impl Worker {
                 }
                 Some(ended) = self.running.join_next() => self.lane_ended(ended),
                 Some(started) = self.starting.join_next_with_id() => self.started(started),
+                rollout = lifted(&self.rollouts), if self.stop_by.is_none() => self.lift(&rollout),
                 event = events.recv() => match event {
                     Some(SourceEvent::Fault(error @ crate::source::Error::Away { .. })) => {
                         tracing::warn!(brokers = self.shared.settings.kafka.brokers, error = %error, "waiting for Kafka");
@@ -150,6 +155,7 @@ impl Worker {
                 for source in partitions {
                     // Its partition may have gone without a word: nothing of it may be written beside the new lane.
                     self.let_go(std::slice::from_ref(&source), Order::Abandon).await;
+                    self.held.insert(source.clone());
                     self.begin(source, Arc::clone(&asked), false);
                 }
                 // A cooperative rebalance begins by giving a newcomer nothing.
@@ -222,15 +228,15 @@ impl Worker {
         let started = match ready {
             Ok(Some(ready)) => self.start_lane(&source, ready),
             Ok(None) => Ok(()),
-            Err(halt) => Err(halt),
+            Err(halt) => Err(halt.into()),
         };
         if let Err(halt) = started {
-            self.halt(&source, &halt);
+            self.halt(&source, halt);
         }
         self.count();
     }
 
-    fn start_lane(&mut self, source: &TopicPartition, ready: Ready) -> Result<(), String> {
+    fn start_lane(&mut self, source: &TopicPartition, ready: Ready) -> Result<(), Halt> {
         let Ready { start, reader, marks, history } = ready;
         let route_name = self.route_name(&source.topic).to_owned();
         let (prepare, budget) = self.prepare(source, start.generation)?;
@@ -246,7 +252,7 @@ impl Worker {
             budget,
             marks,
         };
-        self.lanes.insert(source.clone(), LaneHandle { orders, meter });
+        self.lanes.insert(source.clone(), LaneHandle { orders, meter, halting: false });
         let named = source.clone();
         self.running.spawn(async move { (named, lane.run(ordered).await) });
         Ok(())
@@ -257,20 +263,23 @@ impl Worker {
         self.shared.metrics.partitions_assigned.set((self.lanes.len() + self.coming.len()) as i64);
     }
 
-    fn prepare(&self, source: &TopicPartition, generation: Generation) -> Result<(Prepare, Arc<Budget>), String> {
+    fn prepare(&self, source: &TopicPartition, generation: Generation) -> Result<(Prepare, Arc<Budget>), Halt> {
         let routes = &self.shared.settings.routes;
         let Some(index) = routes.iter().position(|r| *r.topic == *source.topic) else {
             return Ok((Prepare::PassOver(source.topic.to_string()), Arc::new(Budget::new(0))));
         };
-        let (Some(rollout), Some(budget)) = (self.rollouts.get(index), self.budgets.get(index)) else {
-            return Err(format!("route {index} has no module: a defect in the engine"));
+        let Some(rollout) = self.rollouts.get(index) else {
+            return Err(format!("route {index} has no module: a defect in the engine").into());
         };
-        let prepare = Prepare::following(rollout, source, generation).map_err(|error| error.to_string())?;
-        Ok((prepare, Arc::clone(budget)))
+        // Before it is looked at: a change in between counts as one that came afterwards.
+        let number = rollout.deployed().number;
+        let prepare = Prepare::following(rollout, source, generation).map_err(|error| Halt::of_module(number, &error.to_string()))?;
+        Ok((prepare, Arc::clone(rollout.budget())))
     }
 
     /// Ends whatever is done with partitions.
     async fn let_go(&mut self, partitions: &[TopicPartition], order: Order) {
+        self.held.retain(|held| !partitions.contains(held));
         self.forget_coming(partitions);
         self.stop_lanes(partitions, order).await;
         // A lane that ended because of a sink's loss wanted to begin again.
@@ -316,9 +325,11 @@ impl Worker {
             // A lane's tasks are joined inside it, so that its own end is never a panic.
             Err(error) => return tracing::error!(error = %error, "a lane ended by a defect in the engine"),
         };
-        self.lanes.remove(&source);
+        let halting = self.lanes.remove(&source).is_some_and(|lane| lane.halting);
         let (topic, partition) = (&source.topic, source.partition);
         match end {
+            // The halt may be lifted by now, and this lane the last to have heard of it.
+            End::Stopped if halting && self.held.contains(&source) => self.begin(source, Arc::default(), false),
             End::Stopped => tracing::info!(%topic, partition, "partition released"),
             End::Behind { sink, what } => {
                 let name = self.shared.sinks.get(sink).map_or("", |sink| sink.name());
@@ -332,18 +343,23 @@ impl Worker {
                 tracing::warn!(%topic, partition, what, "looking for where the partition can be read");
                 self.begin_again(source);
             }
-            End::Halted(message) => self.halt(&source, &message),
+            End::Halted(halt) => self.halt(&source, halt),
         }
         self.count();
     }
 
-    /// The route stops: its other lanes drain, and no partition of it starts until the worker does.
-    fn halt(&mut self, source: &TopicPartition, message: &str) {
+    /// The route stops: its other lanes drain, and no partition of it starts until the worker does, or another module lifts the halt.
+    fn halt(&mut self, source: &TopicPartition, halt: Halt) {
         let route = self.route_name(&source.topic).to_owned();
-        tracing::error!(route, topic = %source.topic, partition = source.partition, error = message, "route halted");
-        self.shared.health.route_halted(&route, message);
+        tracing::error!(route, topic = %source.topic, partition = source.partition, error = halt.message, "route halted");
+        let halt = match self.rollouts.iter().find(|rollout| rollout.deployed().route.name == route) {
+            Some(rollout) => rollout.halt(halt),
+            None => halt,
+        };
+        self.shared.health.route_halted(&route, &halt.message);
         self.shared.metrics.route(&route).halted.set(1);
-        for (_, lane) in self.lanes.iter().filter(|(lane, _)| lane.topic == source.topic) {
+        for (_, lane) in self.lanes.iter_mut().filter(|(lane, _)| lane.topic == source.topic) {
+            lane.halting = true;
             Order::Drain.give(&lane.orders);
         }
         let coming: Vec<_> = self.coming.keys().filter(|coming| coming.topic == source.topic).cloned().collect();
@@ -351,9 +367,44 @@ impl Worker {
         self.halted.insert(route);
     }
 
+    /// The module that had halted the route is no longer the one that runs: what this worker holds of the route begins again. Lanes that
+    /// still drain follow as they end.
+    fn lift(&mut self, rollout: &RouteRollout) {
+        rollout.resume();
+        let deployed = rollout.deployed();
+        let (route, module) = (&deployed.route, &deployed.module);
+        tracing::info!(route = route.name, module = module.name, version = module.version, sha256 = module.digest, "halt lifted");
+        self.halted.remove(&route.name);
+        self.shared.health.route_resumed(&route.name);
+        self.shared.metrics.route(&route.name).halted.set(0);
+        let idle = self.held.iter().filter(|held| *held.topic == *route.topic && !self.lanes.contains_key(held));
+        let asked = Arc::new(Asked::default());
+        for source in idle.cloned().collect::<Vec<_>>() {
+            self.begin(source, Arc::clone(&asked), false);
+        }
+    }
+
     fn route_name<'a>(&'a self, topic: &'a str) -> &'a str {
         self.shared.settings.routes.iter().find(|r| r.topic == topic).map_or(topic, |r| &r.name)
     }
+}
+
+/// Resolves with a halted route that runs another module by now.
+async fn lifted(rollouts: &[Arc<RouteRollout>]) -> Arc<RouteRollout> {
+    let halted = rollouts.iter().filter(|rollout| rollout.halted().is_some());
+    let lifted: Vec<_> = halted
+        .map(|rollout| {
+            async move {
+                rollout.lifted().await;
+                Arc::clone(rollout)
+            }
+            .boxed()
+        })
+        .collect();
+    if lifted.is_empty() {
+        return std::future::pending().await;
+    }
+    select_all(lifted).await.0
 }
 
 /// Resolves at a time that is set.

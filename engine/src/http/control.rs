@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{JSON, NO_STORE};
 use crate::config::Token;
 use crate::plan::compare::Difference;
-use crate::rollout::{Change, Done, Refusal, Requests, Shown};
+use crate::rollout::{Change, Done, Refusal, Requests, Shown, Tried};
 
 /// A request names a module, it does not hold one.
 const MAX_BODY_BYTES: usize = 16 << 10;
@@ -135,13 +135,21 @@ async fn change(control: &Control, route: &str, change: Change) -> Response {
 }
 
 fn told(done: &Done) -> serde_json::Value {
-    let Done { name, version, digest, before, tried, partitions, late } = done;
+    let Done { name, version, digest, before, tried, partitions, late, lifted, halted } = done;
     json!({
         "module": { "name": name, "version": version, "sha256": digest },
         "before": before,
-        "tried_events": tried,
+        "tried_events": tried.events(),
+        "trial": match tried {
+            Tried::Events(_) => "tried",
+            Tried::RanBefore => "ran before",
+            Tried::RanBeside => "ran beside",
+            Tried::Runs => "runs already",
+        },
         "partitions": partitions,
         "late_partitions": late,
+        "lifted": lifted,
+        "halted": halted,
     })
 }
 

@@ -21,7 +21,7 @@ impl Breaker {
         *self = Self::new(max_failures);
     }
 
-    /// The error halts the lane; nothing of the batch is written or dead-lettered then.
+    /// The error says why the lane halts; nothing of the batch is written or dead-lettered then.
     pub(super) fn batch(&mut self, prepared: &Prepared, guested: &Guested) -> Result<(), String> {
         if guested.answered_events > 0 {
             self.failures = 0;
@@ -38,7 +38,7 @@ impl Breaker {
         let offset = records.records.get(last.record as usize).map_or(-1, |record| record.offset);
         Err(format!(
             "{} offset {offset}: the transform failed on all of the last {} events of this partition, on this one because {}; nothing more goes to \
-             the dead-letter topic. Put a module there that handles them, or raise max_failures_in_a_row",
+             the dead-letter topic; mend the module, or raise max_failures_in_a_row and send SIGHUP",
             records.source, self.failures, last.fault
         ))
     }

@@ -42,11 +42,6 @@ impl Meter {
         self.health.waiting(true);
     }
 
-    /// Settling begins. Counted here and not when they are read: what a drain leaves in the queue is another worker's.
-    pub(super) fn taken(&self, records: &RecordBatch) {
-        self.route.consumed.inc_by(records.records.len() as u64);
-    }
-
     pub(super) fn prepared(&self, prepared: &Prepared, guested: &Guested) {
         let route = &self.route;
         let timing = &prepared.timing;
@@ -85,6 +80,8 @@ impl Meter {
         next_offset: i64,
         now_ms: i64,
     ) {
+        // Not when they are read: what a lane leaves in its queue, or on the way to a store, whoever comes next reads again.
+        self.route.consumed.inc_by(records.records.len() as u64);
         for (outcome, count) in outcomes.counts() {
             let counter = match outcome {
                 Outcome::DeadLettered => &self.route.dead_lettered,

@@ -153,6 +153,14 @@ impl Prepare {
         }
     }
 
+    /// Number of what it runs; 0 where that never changes.
+    pub(super) fn deployed(&self) -> u64 {
+        match self {
+            Self::Route(stages) => stages.follows.as_ref().map_or(0, |(_, number)| *number),
+            Self::PassOver(_) => 0,
+        }
+    }
+
     /// So many events in a row may fail in the guest; 0: any number.
     pub(super) fn max_failures(&self) -> u64 {
         match self {

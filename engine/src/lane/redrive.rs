@@ -99,7 +99,7 @@ impl Redrive {
         if !apply {
             return Ok(Verdict::Applied);
         }
-        let (_, outcomes) = self.settler.outcomes(plan, &[]).await?;
+        let (_, outcomes) = self.settler.outcomes(plan, 0, &[]).await.map_err(|halt| halt.message)?;
         let outcome = outcomes.counts().into_iter().find(|(_, count)| *count > 0).map(|(outcome, _)| outcome);
         Ok(match outcome {
             Some(Outcome::Applied) => Verdict::Applied,

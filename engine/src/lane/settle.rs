@@ -5,11 +5,12 @@ mod budget;
 mod marks;
 mod outcome;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use super::{Meter, Shared};
+use super::{Halt, Meter, Shared};
 use crate::config::OnTruncate;
 use crate::config::RouteSettings;
 use crate::dead_letter::DeadLetter;
@@ -46,49 +47,53 @@ struct Written {
 }
 
 impl Settler {
-    /// Returns the offset behind the plan when every record has its outcome; the error is what halts the lane.
-    pub(super) async fn settle(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<i64, String> {
-        self.outcomes(plan, seen).await.map(|(next_offset, _)| next_offset)
+    /// Returns the offset behind the plan when every record has its outcome; the error is what halts the lane. `deployed` is the number of
+    /// what prepared the plan.
+    pub(super) async fn settle(&mut self, plan: WritePlan, deployed: u64, seen: &[(Seen, FirstSeen)]) -> Result<i64, Halt> {
+        self.outcomes(plan, deployed, seen).await.map(|(next_offset, _)| next_offset)
     }
 
     /// The same, with the outcomes.
-    pub(super) async fn outcomes(&mut self, plan: WritePlan, seen: &[(Seen, FirstSeen)]) -> Result<(i64, Outcomes), String> {
+    pub(super) async fn outcomes(&mut self, plan: WritePlan, deployed: u64, seen: &[(Seen, FirstSeen)]) -> Result<(i64, Outcomes), Halt> {
         let WritePlan { records, module, canary, planned, changed_at, sinks, mut faults, mut marks, truncate } = plan;
-        self.meter.taken(&records);
-        self.halt_at_fault(&records, &faults)?;
+        self.halt_at_fault(&records, &faults, deployed)?;
         if truncate.is_some() && self.route.as_ref().is_some_and(|r| r.on_truncate == OnTruncate::Halt) {
-            return Err(self.truncate_advice(&records, truncate));
+            return Err(self.truncate_advice(&records, truncate).into());
         }
+        let makers = Makers { module: &module, canary: canary.as_ref() };
+        // Before anything is written: whatever module lifts the halt decides all of the batch.
+        self.spend(&records, &faults, deployed)?;
         self.await_poll().await;
         crate::failpoint::reached("before-write", "").await;
         let mut outcomes = Outcomes::new(&planned);
+        let mut refused = Vec::new();
         // A verdict of one sink that halts is not held up by another one that is away.
         for written in try_join_all(sinks.into_iter().map(|writes| self.write(writes))).await? {
             outcomes.written(&written.outcomes);
-            faults.extend(written.faults);
+            refused.extend(written.faults);
             marks.extend(written.marks);
         }
+        self.spend(&records, &refused, deployed)?;
+        faults.append(&mut refused);
         if let Some(record) = truncate {
             self.clear(&records, record).await?;
             outcomes.applied(record);
         }
-        let makers = Makers { module: &module, canary: canary.as_ref() };
         self.give_up(&records, &makers, faults, &mut outcomes).await?;
         for marks in marks {
             self.mark(marks).await?;
         }
         self.remember(seen).await?;
-        let Some(next_offset) = records.next_offset() else { return Err("a batch without records was planned".to_owned()) };
+        let Some(next_offset) = records.next_offset() else { return Err("a batch without records was planned".to_owned().into()) };
         self.meter.settled(&records, &changed_at, &outcomes, next_offset, self.shared.machine.now_ms());
         Ok((next_offset, outcomes))
     }
 
-    fn halt_at_fault(&self, records: &RecordBatch, faults: &[RecordFault]) -> Result<(), String> {
+    fn halt_at_fault(&self, records: &RecordBatch, faults: &[RecordFault], deployed: u64) -> Result<(), Halt> {
         let halting = faults.iter().find(|f| disposition::of_fault(&f.fault) == Disposition::Halt);
-        match halting {
-            Some(fault) => Err(format!("{}: {}", self.place(records, fault.record), fault.fault)),
-            None => Ok(()),
-        }
+        let Some(fault) = halting else { return Ok(()) };
+        let what = format!("{}: {}", self.place(records, fault.record), fault.fault);
+        Err(if disposition::is_of_module(&fault.fault) { Halt::of_module(deployed, &what) } else { what.into() })
     }
 
     fn place(&self, records: &RecordBatch, record: u32) -> String {
@@ -240,7 +245,22 @@ impl Settler {
         Ok(())
     }
 
-    /// Sends the faulty records to the dead-letter topic, one letter each, within the route's budget.
+    /// Takes the letters of faulty records from the route's budget.
+    fn spend(&self, records: &RecordBatch, faults: &[RecordFault], deployed: u64) -> Result<(), Halt> {
+        let Some(last) = faults.iter().max_by_key(|fault| fault.record) else { return Ok(()) };
+        let faulty: BTreeSet<u32> = faults.iter().map(|fault| fault.record).collect();
+        self.budget.take(faulty.len(), deployed).map_err(|limit| {
+            let place = self.place(records, last.record);
+            let what = format!(
+                "{place}: more than {limit} records a minute would be dead-lettered, the last because {}; mend the transform, or raise \
+                 dead_letters.max_per_minute and start again",
+                last.fault
+            );
+            Halt::of_module(deployed, &what)
+        })
+    }
+
+    /// Sends the faulty records to the dead-letter topic, one letter each.
     async fn give_up(
         &mut self,
         records: &RecordBatch,
@@ -253,14 +273,6 @@ impl Settler {
         }
         faults.sort_by_key(|f| f.record);
         faults.dedup_by_key(|f| f.record);
-        if let Err(limit) = self.budget.take(faults.len()) {
-            return Err(format!(
-                "{}: more than {limit} records a minute would be dead-lettered, the last because {}; mend the transform or the route, or raise \
-                 dead_letters.max_per_minute",
-                self.place(records, faults.last().map_or(0, |f| f.record)),
-                faults.last().map(|f| f.fault.to_string()).unwrap_or_default()
-            ));
-        }
         let letters: Vec<DeadLetter> = faults.iter().map(|f| self.letter(records, makers, f)).collect();
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         while let Err(error) = self.shared.dead_letters.send(records, &letters).await {

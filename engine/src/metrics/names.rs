@@ -25,7 +25,7 @@ macro_rules! metrics {
 // A macro, so that a metric can't be missing in the list with which the documentation is compared.
 metrics! {
     RECORDS = "streamsync_records_total", "counter", ["route", "outcome"], "Records settled, by their one outcome: applied, superseded, stale, filtered, dead_lettered.";
-    RECORDS_CONSUMED = "streamsync_records_consumed_total", "counter", ["route"], "Records read from Kafka, from when they began to be settled: the outcomes add up to them.";
+    RECORDS_CONSUMED = "streamsync_records_consumed_total", "counter", ["route"], "Records read from Kafka, once they are settled: the outcomes add up to them.";
     DECODE_SECONDS = "streamsync_decode_seconds", "histogram", ["route"], "Time to decode a batch.";
     TRANSFORM_SECONDS = "streamsync_transform_seconds", "histogram", ["route"], "Time a batch spent in its guest, lowering and checking included.";
     PLAN_SECONDS = "streamsync_plan_seconds", "histogram", ["route"], "Time to encode and coalesce a batch's writes.";

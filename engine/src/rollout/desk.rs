@@ -10,10 +10,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::request::Message;
 use super::watch::Watch;
-use super::{Change, Deployed, Desk, Done, Refusal, RouteRollout, Second, Shown};
+use super::{Change, Deployed, Desk, Done, Refusal, RouteRollout, Second, Shown, Tried};
 use crate::config::{ModuleSource, RouteSettings, Settings, ShadowSettings, TransformSettings};
 use crate::http::{Health, ShownModule};
-use crate::lane::trial;
+use crate::lane::{Halt, trial};
 use crate::machine::Machine;
 use crate::metrics::{Metrics, SwapResult};
 use crate::source::RecordBatch;
@@ -42,10 +42,10 @@ struct Route {
     before: Option<Arc<Deployed>>,
 }
 
-/// Modules that are fit, and on how many events that was seen.
+/// Modules that are fit, and how that was seen.
 struct Prepared {
     next: Deployed,
-    tried: usize,
+    tried: Tried,
     /// Why the second module stays away: no reason to keep the first one back.
     second_refused: Option<Refusal>,
 }
@@ -238,7 +238,10 @@ impl Rollout {
                 }
                 Ok(done)
             }
-            Ok(None) => Ok(done(&current, &current, 0, route.rollout.adopted(current.number, Duration::ZERO).await)),
+            Ok(None) => {
+                let lanes = route.rollout.adopted(current.number, Duration::ZERO).await;
+                Ok(Done { halted: why(route.rollout.halted()), ..done(&current, &current, Tried::Runs, lanes) })
+            }
             Err(refusal) => {
                 self.refused(&current, cause, &refusal);
                 Err(refusal)
@@ -260,8 +263,8 @@ impl Rollout {
         let current = route.rollout.deployed();
         let Some(second) = &current.second else { return Err(Refusal::NoSecond { route: current.route.name.clone() }) };
         let (route, module) = (Arc::clone(&second.route), Arc::clone(&second.module));
-        let next = Deployed { number: current.number + 1, route, module, second: None };
-        Ok(self.deploy(index, next, 0, SwapResult::Promoted, "promote").await)
+        let next = current.next(route, module, None);
+        Ok(self.deploy(index, next, Tried::RanBeside, SwapResult::Promoted, "promote").await)
     }
 
     async fn roll_back(&mut self, index: usize) -> Result<Done, Refusal> {
@@ -269,16 +272,17 @@ impl Rollout {
         let current = route.rollout.deployed();
         let Some(before) = &route.before else { return Err(Refusal::NoneBefore { route: current.route.name.clone() }) };
         let (route, module, second) = (Arc::clone(&before.route), Arc::clone(&before.module), before.second.clone());
-        let next = Deployed { number: current.number + 1, route, module, second };
+        let next = current.next(route, module, second);
         // Its file may hold what is rolled back from: only a later change of it counts.
         files(&next.route.transform).for_each(|file| self.watch.known(&file));
-        Ok(self.deploy(index, next, 0, SwapResult::RolledBack, "rollback").await)
+        Ok(self.deploy(index, next, Tried::RanBefore, SwapResult::RolledBack, "rollback").await)
     }
 
-    async fn deploy(&mut self, index: usize, next: Deployed, tried: usize, result: SwapResult, cause: &'static str) -> Done {
+    async fn deploy(&mut self, index: usize, next: Deployed, tried: Tried, result: SwapResult, cause: &'static str) -> Done {
         let number = next.number;
         let Some(route) = self.routes.get_mut(index) else { return Done::default() };
         let before = route.rollout.deployed();
+        let was_halted = route.rollout.halted().is_some();
         route.rollout.deploy(next);
         let next = route.rollout.deployed();
         let name = &next.route.name;
@@ -293,7 +297,8 @@ impl Rollout {
         for stuck in route.rollout.stuck() {
             self.health.module_refused(name, &stuck);
         }
-        let done = done(&next, &before, tried, lanes);
+        let halted = route.rollout.still_halted(PATIENCE).await;
+        let done = Done { lifted: was_halted && halted.is_none(), halted: why(halted), ..done(&next, &before, tried, lanes) };
         tracing::info!(
             route = name,
             cause,
@@ -301,9 +306,11 @@ impl Rollout {
             version = done.version,
             sha256 = done.digest,
             before = done.before,
-            tried,
+            tried = tried.events(),
             partitions = done.partitions,
             late = done.late,
+            lifted = done.lifted,
+            halted = done.halted,
             "module changed"
         );
         done
@@ -377,7 +384,8 @@ fn prepare(
     let first = TransformSettings { shadow: None, ..wanted.clone() };
     let running = TransformSettings { shadow: None, ..current.route.transform.clone() };
     let is_current = first == running && !files(&first).any(|file| changed.contains(&file));
-    let (module, tried) = if is_current { (Arc::clone(&current.module), 0) } else { prepare_first(&current, first, rollout, recent)? };
+    let (module, tried) =
+        if is_current { (Arc::clone(&current.module), Tried::Runs) } else { prepare_first(&current, first, rollout, recent)? };
     let route = with_transform(&current.route, wanted);
     let (second, second_refused) = match prepare_second(&current, &route, changed, rollout) {
         Ok(second) => (second, None),
@@ -387,22 +395,22 @@ fn prepare(
     if Arc::ptr_eq(&module, &current.module) && address(&second) == address(&current.second) {
         return second_refused.map_or(Ok(None), Err);
     }
-    Ok(Some(Prepared { next: Deployed { number: current.number + 1, route, module, second }, tried, second_refused }))
+    Ok(Some(Prepared { next: current.next(route, module, second), tried, second_refused }))
 }
 
-/// The module, and how many recent events show that it is fit.
+/// The module, and what shows that it is fit.
 fn prepare_first(
     current: &Deployed,
     first: TransformSettings,
     rollout: &RouteRollout,
     recent: &[RecordBatch],
-) -> Result<(Arc<Module>, usize), Refusal> {
+) -> Result<(Arc<Module>, Tried), Refusal> {
     let module = current.module.host().load(&first)?;
     if module.digest == current.module.digest && first == (TransformSettings { shadow: None, ..current.route.transform.clone() }) {
-        return Ok((Arc::clone(&current.module), 0));
+        return Ok((Arc::clone(&current.module), Tried::Runs));
     }
     let tried = try_beside(current, &with_transform(&current.route, first), &module, rollout, recent)?;
-    Ok((module, tried))
+    Ok((module, Tried::Events(tried)))
 }
 
 /// How many recent events show that the module is fit.
@@ -469,7 +477,7 @@ fn files(transform: &TransformSettings) -> impl Iterator<Item = PathBuf> + use<>
     all.collect::<Vec<_>>().into_iter()
 }
 
-fn done(now: &Deployed, before: &Deployed, tried: usize, (partitions, late): (usize, usize)) -> Done {
+fn done(now: &Deployed, before: &Deployed, tried: Tried, (partitions, late): (usize, usize)) -> Done {
     Done {
         name: now.module.name.clone(),
         version: now.module.version.clone(),
@@ -478,7 +486,13 @@ fn done(now: &Deployed, before: &Deployed, tried: usize, (partitions, late): (us
         tried,
         partitions,
         late,
+        lifted: false,
+        halted: None,
     }
+}
+
+fn why(halt: Option<Halt>) -> Option<String> {
+    halt.map(|halt| halt.message)
 }
 
 fn shown(deployed: &Deployed) -> ShownModule {

@@ -49,12 +49,40 @@ pub struct Done {
     pub digest: String,
     /// SHA-256 of what ran before.
     pub before: String,
-    /// Recent events that the module was tried on.
-    pub tried: usize,
+    /// What shows that the module is fit.
+    pub tried: Tried,
     /// This worker's partitions of the route.
     pub partitions: usize,
     /// Those that adopt it only after the batch that they are at.
     pub late: usize,
+    /// The module before had halted the route: its partitions begin again.
+    pub lifted: bool,
+    /// Why the route is halted all the same.
+    pub halted: Option<String>,
+}
+
+/// What shows that a module is fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tried {
+    /// It answered so many recent events; there may have been none.
+    Events(usize),
+    /// It ran before.
+    RanBefore,
+    /// It ran as the second module.
+    RanBeside,
+    /// It runs already.
+    #[default]
+    Runs,
+}
+
+impl Tried {
+    /// Recent events that it was tried on; `None`: there was no trial.
+    pub fn events(self) -> Option<usize> {
+        match self {
+            Self::Events(events) => Some(events),
+            Self::RanBefore | Self::RanBeside | Self::Runs => None,
+        }
+    }
 }
 
 /// A second module beside the first.

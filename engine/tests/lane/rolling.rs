@@ -32,9 +32,34 @@ pub fn other_guest() -> Vec<u8> {
     guest_component_with(&[(r#"(data (i32.const 64) "id")"#, r#"(data (i32.const 64) "no")"#), ("1.2.3", "1.2.4")])
 }
 
+/// The other one, which traps on no event.
+fn healed_guest() -> Vec<u8> {
+    guest_component_with(&[(r#"(data (i32.const 64) "id")"#, r#"(data (i32.const 64) "no")"#), ("(i64.const 666)", "(i64.const -1)")])
+}
+
 /// It traps on every event.
 pub fn trapping_guest() -> Vec<u8> {
     guest_component_with(&[("(i64.const 666)", "(i64.const 1)"), ("i64.eq (i64.load", "i64.ge_s (i64.load")])
+}
+
+/// A folder with all of them.
+pub fn modules() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, component: &[u8]| std::fs::write(directory.path().join(name), component).expect("written");
+    write("guest.wasm", guest_component());
+    write("other.wasm", &other_guest());
+    write("healed.wasm", &healed_guest());
+    write("trapping.wasm", &trapping_guest());
+    write("unstartable.wasm", &guest_component_with(&[("(;ON_INIT;)", "unreachable")]));
+    write("same.wasm", &guest_component_with(&[("1.2.3", "1.2.5")]));
+    write("broken.wasm", b"\0asm\x01\0\0\0");
+    directory
+}
+
+/// `transform`: lines of the route's transform section.
+pub fn settings(modules: &tempfile::TempDir, transform: &str) -> Settings {
+    let text = CONFIGURATION.replace("ON_TRUNCATE", "halt").replace("module =", &format!("{transform}\nmodule ="));
+    Settings::parse(&text, modules.path()).expect("valid")
 }
 
 impl Rolling {
@@ -44,14 +69,8 @@ impl Rolling {
 
     /// `transform`: lines of the route's transform section.
     pub fn with(transform: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join("guest.wasm"), guest_component()).expect("written");
-        std::fs::write(directory.path().join("other.wasm"), other_guest()).expect("written");
-        std::fs::write(directory.path().join("trapping.wasm"), trapping_guest()).expect("written");
-        std::fs::write(directory.path().join("same.wasm"), guest_component_with(&[("1.2.3", "1.2.5")])).expect("written");
-        std::fs::write(directory.path().join("broken.wasm"), b"\0asm\x01\0\0\0").expect("written");
-        let text = CONFIGURATION.replace("ON_TRUNCATE", "halt").replace("module =", &format!("{transform}\nmodule ="));
-        let settings = Arc::new(Settings::parse(&text, directory.path()).expect("valid"));
+        let directory = modules();
+        let settings = Arc::new(settings(&directory, transform));
         let module = TransformHost::new(&settings.transforms).expect("a host").load(&settings.routes[0].transform).expect("a module");
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let health = Health::new(settings.http.stalled_after);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use streamsync::config::Settings;
-use streamsync::lane::End;
-use streamsync::rollout::Change;
+use streamsync::lane::{End, Halt};
+use streamsync::rollout::{Change, Tried};
 
 use crate::assert_every_record_has_one_outcome;
 use crate::rolling::{Rolling, other_guest, wait_for};
@@ -53,7 +53,7 @@ async fn every_record_is_written_once_while_modules_change() {
 async fn an_idle_partition_takes_over_at_once_and_back() {
     let mut rolling = Rolling::new();
     let done = rolling.swap("other.wasm").await.expect("fit");
-    assert_eq!((done.partitions, done.late, done.tried), (1, 0, 0));
+    assert_eq!((done.partitions, done.late, done.tried), (1, 0, Tried::Events(0)));
     assert!(done.digest != done.before);
     rolling.world.read(&[Put(0)]).await;
     rolling.world.until("written", |w| w.last_commit() == Some(1)).await;
@@ -99,7 +99,7 @@ async fn an_unfit_module_changes_nothing_and_says_why() {
     assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (4, 0));
     // Failing where the one before failed too is no reason.
     let done = rolling.swap("other.wasm").await.expect("fit");
-    assert_eq!(done.tried, 3);
+    assert_eq!(done.tried, Tried::Events(3));
     rolling.world.read(&[Put(3)]).await;
     rolling.world.until("written", |w| w.last_commit() == Some(4)).await;
     assert_eq!(rolling.by_other(), [false, false, true]);
@@ -181,7 +181,7 @@ async fn a_guest_that_only_fails_halts_its_route() {
     rolling.world.read(&[Put(POISON)]).await;
     rolling.world.until("three letters", |w| w.last_commit() == Some(4)).await;
     rolling.world.read(&[Put(POISON), Put(POISON), Put(POISON)]).await;
-    let End::Halted(message) = rolling.world.end().await else { panic!("the lane should have halted") };
+    let End::Halted(Halt { message, module: Some(0) }) = rolling.world.end().await else { panic!("the lane should have halted") };
     assert!(message.starts_with("shop.t/0 offset 6: the transform failed on all of the last 4 events"), "{message}");
     assert!(message.contains("unreachable") && message.contains("max_failures_in_a_row"), "{message}");
     assert_eq!((rolling.world.letters.kept.count(), rolling.world.last_commit()), (3, Some(4)));

@@ -16,6 +16,7 @@ use streamsync::http::Health;
 use streamsync::identity::{Beginning, Entry, Identities, MemoryIdentities, Rebuild};
 use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
+use streamsync::rollout;
 use streamsync::sink::{Sink, TopicIdentity};
 use streamsync::source::cluster::{CleanupPolicy, TopicFacts, Topics, UNKNOWN_ID};
 use streamsync::source::{self, CommittedPartition, PartitionReader, Source, SourceEvent, StartAt, TopicPartition};
@@ -24,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::world::{self, ChannelReader, FaultySink, KeptCommits, Row};
 
-struct OneTopic;
+pub struct OneTopic;
 
 impl Topics for OneTopic {
     fn facts(&self, _: &str) -> Result<TopicFacts, source::Error> {
@@ -223,7 +224,7 @@ async fn a_consumer_that_does_not_end_holds_no_worker_up() {
     };
     let (stop, stopped) = oneshot::channel::<()>();
     let mut worker = JoinSet::new();
-    worker.spawn(engine::run_source(parts, start, async {
+    worker.spawn(engine::run_source(parts, rollout::desk().1, start, async {
         stopped.await.ok();
     }));
     until("the rows are written", || sinks.iter().all(|sink| sink.attempts().len() == 1)).await;

@@ -13,6 +13,7 @@ use streamsync::http::Health;
 use streamsync::identity::{self, Entry, Identities, TopicRecord};
 use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
+use streamsync::rollout;
 use streamsync::sink::Sink;
 use streamsync::sink::mongodb::MongoDbSink;
 use streamsync::sink::redis::RedisSink;
@@ -64,7 +65,7 @@ impl Worker {
             stopped.await.ok();
         };
         let start = move |_: &Settings, events| Ok(Arc::new(Membership(Member::start(&io.world, &io.process, events))) as Arc<dyn Source>);
-        running.spawn(engine::run_source(parts, start, told));
+        running.spawn(engine::run_source(parts, rollout::desk().1, start, told));
         Self { process, metrics, health, running, stop: Some(stop) }
     }
 

@@ -56,8 +56,8 @@ pub(crate) async fn drain(name: &str, kafka: &str, sinks: &[Sink], records: u64)
             ensure!(applied == seen.records, "{applied} of {} records were applied: the store was not empty", seen.records);
             break seen;
         }
-        // A record is consumed when its batch is about to be written.
-        if first.is_none() && metrics.sum("streamsync_records_consumed_total", &[]) > 0.0 {
+        // A batch that is prepared is about to be written.
+        if first.is_none() && metrics.sum("streamsync_batch_records_count", &[]) > 0.0 {
             first = Some(seen);
         }
         if begin.elapsed() >= LIMIT {

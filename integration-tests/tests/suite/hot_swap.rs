@@ -21,7 +21,7 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let component = case.component("customers")?;
     let module = case.dir().join("customers.wasm");
     std::fs::write(&module, &component)?;
-    let mut worker = case.start_worker_with(&[("customers", module.clone())]).await?;
+    let mut worker = case.start_worker_with(&[("customers", module.clone())], &[]).await?;
     let mut shop = Shop { case: &case, rows: 0 };
     shop.work().await?;
     case.wait_equal(&mut worker).await?;

@@ -10,6 +10,7 @@ mod crud;
 mod foundations;
 mod healed;
 mod hot_swap;
+mod live_changes;
 mod metrics;
 mod poison;
 mod primary_key_change;
@@ -62,6 +63,7 @@ fn main() -> Result<ExitCode> {
         poison,
         redrive,
         hot_swap,
+        live_changes,
         metrics,
     ];
     if arguments.list {

@@ -25,7 +25,7 @@ pub(crate) async fn connect_killed(ground: &mut Ground) -> Result<Verdict> {
 /// and the routes are unproven, until a rebuild from yet another snapshot has swept.
 pub(crate) async fn connect_offsets_deleted(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "connect_offsets_deleted", 2).await?;
-    rig.fault_of_lanes("the connector's offsets deleted while rows are deleted, a new snapshot; then rebuild");
+    rig.fault("the connector's offsets deleted while rows are deleted, a new snapshot; then rebuild");
     rig.changes(300).await?;
     rig.close_shop().await?;
     begin_again(&rig, "DELETE FROM shipping_info;\nDELETE FROM orders WHERE order_id % 3 = 0;", 1000).await?;

@@ -11,7 +11,7 @@ const SOME: i64 = 300;
 
 pub(crate) async fn broker_killed(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "broker_killed", 2).await?;
-    rig.fault_of_lanes("kill -9 of the broker, started again");
+    rig.fault("kill -9 of the broker, started again");
     store::kill(rig.ground.stack.broker()?).await?;
     rig.pass(SESSION / 2).await;
     rig.ground.stack.broker()?.start().await?;
@@ -22,7 +22,7 @@ pub(crate) async fn broker_killed(ground: &mut Ground) -> Result<Verdict> {
 /// The one broker is the group's coordinator too: it freezes past the session, and finds all members late when it goes on.
 pub(crate) async fn coordinator_lost(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "coordinator_lost", 2).await?;
-    rig.fault_of_lanes("the group's coordinator frozen past the session");
+    rig.fault("the group's coordinator frozen past the session");
     rig.ground.stack.broker()?.pause().await?;
     rig.pass(SESSION * 2).await;
     rig.ground.stack.broker()?.unpause().await?;

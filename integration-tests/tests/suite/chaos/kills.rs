@@ -48,7 +48,7 @@ pub(crate) async fn kill_before_commit(ground: &mut Ground) -> Result<Verdict> {
 
 pub(crate) async fn kill_inside_rebalance(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "kill_inside_rebalance", 2).await?;
-    rig.fault_of_lanes("kill -9 of a worker that is being given partitions, and of one that gives some back");
+    rig.fault("kill -9 of a worker that is being given partitions, and of one that gives some back");
     let newcomer = rig.add(&[])?;
     rig.restart_held(newcomer, "assigned").await?;
     rig.kill(newcomer).await?;

@@ -10,14 +10,14 @@ const SOME: i64 = 300;
 
 pub(crate) async fn kafka_cut_both_ways(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "kafka_cut_both_ways", 2).await?;
-    rig.fault_of_lanes("one worker cut off from Kafka both ways, past the session");
+    rig.fault("one worker cut off from Kafka both ways, past the session");
     cut_kafka(&mut rig, Cut::BOTH).await?;
     rig.judge().await
 }
 
 pub(crate) async fn kafka_cut_one_way(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "kafka_cut_one_way", 2).await?;
-    rig.fault_of_lanes("one worker's requests don't reach Kafka, then Kafka's answers don't reach it, each past the session");
+    rig.fault("one worker's requests don't reach Kafka, then Kafka's answers don't reach it, each past the session");
     cut_kafka(&mut rig, Cut::TO_SERVER).await?;
     rig.wait_back(0).await?;
     cut_kafka(&mut rig, Cut::TO_CLIENT).await?;

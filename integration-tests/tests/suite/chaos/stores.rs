@@ -22,7 +22,7 @@ pub(crate) async fn mongodb_killed(ground: &mut Ground) -> Result<Verdict> {
 async fn killed(ground: &mut Ground, name: &'static str, kind: Kind) -> Result<Verdict> {
     let mut rig = Rig::start(ground, name, 2).await?;
     // A store that was started anew may have lost what it had acknowledged: whoever writes to it begins again where its watermark is.
-    rig.fault_of_lanes("kill -9 of the store, started again with its data");
+    rig.fault("kill -9 of the store, started again with its data");
     rig.ground.store(kind).kill().await?;
     rig.pass(SESSION / 2).await;
     rig.ground.store(kind).start().await?;
@@ -48,7 +48,7 @@ pub(crate) async fn mongodb_restored(ground: &mut Ground) -> Result<Verdict> {
 /// Everything is deleted by a command, while connections stay as they are.
 pub(crate) async fn redis_flushed(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "redis_flushed", 2).await?;
-    rig.fault_of_lanes("FLUSHALL");
+    rig.fault("FLUSHALL");
     rig.changes(SOME).await?;
     rig.versions.forget(Kind::Redis);
     rig.ground.store(Kind::Redis).flush().await?;
@@ -68,7 +68,7 @@ enum Data {
 async fn replaced(ground: &mut Ground, name: &'static str, kind: Kind, data: Data) -> Result<Verdict> {
     let mut rig = Rig::start(ground, name, 2).await?;
     let copy = rig.case.dir().join("copy");
-    rig.fault_of_lanes(match data {
+    rig.fault(match data {
         Data::None => "kill -9 of the store, started again empty",
         Data::Older => "kill -9 of the store, started again from an older copy",
     });

@@ -10,7 +10,7 @@ const SOME: i64 = 400;
 
 pub(crate) async fn zombie_frozen(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "zombie_frozen", 2).await?;
-    rig.fault_of_lanes("SIGSTOP past the session, SIGCONT when another worker has the partitions");
+    rig.fault("SIGSTOP past the session, SIGCONT when another worker has the partitions");
     rig.member(0)?.worker()?.signal("STOP").await?;
     rig.wait_alone(1).await?;
     rig.changes(SOME).await?;
@@ -22,9 +22,7 @@ pub(crate) async fn zombie_frozen(ground: &mut Ground) -> Result<Verdict> {
 /// The worst moment: the worker has looked whether it still polls, and its next step is to send.
 pub(crate) async fn zombie_writes_late(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "zombie_writes_late", 2).await?;
-    rig.fault_of_lanes(
-        "SIGSTOP just before a write to Redis, then to MongoDB; sent when another worker has changed and deleted the same rows",
-    );
+    rig.fault("SIGSTOP just before a write to Redis, then to MongoDB; sent when another worker has changed and deleted the same rows");
     for point in ["write-redis", "write-mongodb"] {
         let held = rig.hold(0, point).await?;
         rig.member(0)?.worker()?.signal("STOP").await?;
