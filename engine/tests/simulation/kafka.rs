@@ -52,8 +52,10 @@ pub struct Partition {
     checked: usize,
     /// The fence of each key's record before.
     last_fence: BTreeMap<Key, i64>,
-    /// The greatest offset that the group has ever committed.
-    most_committed: i64,
+    /// The greatest offset that the group has ever committed. As long as it has none, whoever reads on starts at the stores' watermarks, which is
+    /// where the owner has begun.
+    most_committed: Option<i64>,
+    began: i64,
     /// The offset behind the last record that a store has ever taken.
     written: i64,
     /// A store lost data, or the group's offsets were put back: what was written comes again, and should.
@@ -107,7 +109,7 @@ impl Partition {
             next_offset: self.next_offset,
             begins,
             checked: self.records.partition_point(|record| record.offset < begins),
-            most_committed: begins,
+            most_committed: Some(begins),
             written: begins,
             ..Self::default()
         };
@@ -313,7 +315,8 @@ impl Kafka {
         let Some(found) = self.topics.get_mut(topic).filter(|found| found.generation == fence.generation().number()) else { return Ok(()) };
         let Some(found) = found.partitions.get_mut(partition as usize) else { return Ok(()) };
         found.written = found.written.max(fence.offset() + 1);
-        let ahead = found.between(found.most_committed, fence.offset() + 1);
+        let kept = found.most_committed.unwrap_or(found.began);
+        let ahead = found.between(kept, fence.offset() + 1);
         if ahead <= max_records {
             return Ok(());
         }
@@ -321,13 +324,17 @@ impl Kafka {
             "{topic}/{partition}: record {} was written while the group had offset {}: a kill would cost {ahead} records, and a batch holds \
              {max_records}",
             fence.offset(),
-            found.most_committed
+            kept
         ))
     }
 
     /// The partition's owner begins to read. Of what the stores have taken no more may come again than a batch holds, unless it must.
     pub fn begins(&mut self, source: &TopicPartition, offset: i64, max_records: usize) -> Result<(), String> {
-        let Some(partition) = self.partition(source).filter(|partition| !partition.rewound) else { return Ok(()) };
+        let Some(partition) = self.partition(source) else { return Ok(()) };
+        partition.began = offset;
+        if partition.rewound {
+            return Ok(());
+        }
         let again = partition.between(offset, partition.written);
         if again <= max_records {
             return Ok(());
@@ -353,7 +360,7 @@ impl Kafka {
         let Some(topic) = self.topics.get_mut(&*source.topic) else { return Err(format!("a commit of {source}, which is not there")) };
         let Some(generation) = Generation::new(topic.generation) else { return Ok(()) };
         let Some(partition) = topic.partitions.get_mut(source.partition as usize) else { return Ok(()) };
-        partition.most_committed = partition.most_committed.max(next_offset);
+        partition.most_committed = partition.most_committed.max(Some(next_offset));
         if next_offset > partition.next_offset {
             return Err(format!("{source}: offset {next_offset} was committed, and the log ends at {}", partition.next_offset));
         }
