@@ -3,6 +3,9 @@
 
 #[path = "lane/kept.rs"]
 mod kept;
+#[path = "lane/neighbour.rs"]
+#[expect(clippy::print_stdout, reason = "figures are printed")]
+mod neighbour;
 #[path = "lane/redrive.rs"]
 mod redrive;
 #[path = "lane/rolling.rs"]
