@@ -5,6 +5,9 @@
 mod kept;
 #[path = "lane/lifting.rs"]
 mod lifting;
+#[path = "lane/neighbour.rs"]
+#[expect(clippy::print_stdout, reason = "figures are printed")]
+mod neighbour;
 #[path = "lane/redrive.rs"]
 mod redrive;
 #[path = "lane/rolling.rs"]

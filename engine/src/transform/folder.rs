@@ -43,14 +43,19 @@ impl Folder {
 
     /// A file's content, where nobody else can have written it.
     pub(super) fn read(&self, name: &str, max_bytes: u64) -> io::Result<Vec<u8>> {
-        let mut file = fs::File::open(self.path(name))?;
+        let mut content = Vec::new();
+        self.open_file(name, max_bytes)?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// A file, where nobody else can have written it.
+    pub(super) fn open_file(&self, name: &str, max_bytes: u64) -> io::Result<fs::File> {
+        let file = fs::File::open(self.path(name))?;
         let metadata = file.metadata()?;
         if metadata.mode() & WRITABLE_BY_OTHERS != 0 || metadata.len() > max_bytes || !metadata.is_file() {
             return Err(io::Error::other("other users can write to it, or it is no file of this host"));
         }
-        let mut content = Vec::new();
-        file.read_to_end(&mut content)?;
-        Ok(content)
+        Ok(file)
     }
 
     /// Its age is the time since it was used.

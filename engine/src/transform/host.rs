@@ -283,7 +283,8 @@ fn start_ticker(engine: &Engine) -> std::io::Result<()> {
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let file = std::fs::File::open(path)?;
-    let mut bytes = Vec::new();
+    // As much as it will take: a buffer that grows is copied each time.
+    let mut bytes = Vec::with_capacity(file.metadata()?.len().min(MAX_MODULE_BYTES) as usize + 1);
     file.take(MAX_MODULE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_MODULE_BYTES {
         return Err(std::io::Error::other(format!("it is larger than {MAX_MODULE_BYTES} bytes")));

@@ -118,6 +118,8 @@ pub struct FaultySink {
     pub attempts: Mutex<Vec<Vec<i64>>>,
     /// A batch of writes takes one permit: without one it waits.
     pub gate: Semaphore,
+    /// What is written is forgotten at once.
+    pub forgets: AtomicBool,
     /// Watermarks are not answered.
     pub watermarks_away: AtomicBool,
     /// Of so many watermarks the sink does not say that it has stored them.
@@ -137,6 +139,7 @@ impl FaultySink {
             fault: Mutex::default(),
             attempts: Mutex::default(),
             gate: Semaphore::new(GATE),
+            forgets: AtomicBool::new(false),
             watermarks_away: AtomicBool::new(false),
             answers_lost: AtomicU64::new(0),
             lineage: AtomicU64::new(0),
@@ -187,6 +190,9 @@ impl Sink for FaultySink {
 
     fn write<'a>(&'a self, writes: &'a SinkWrites) -> BoxFuture<'a, Vec<Result<WriteOutcome, sink::Error>>> {
         async move {
+            if self.forgets.load(Ordering::SeqCst) {
+                return writes.writes.iter().map(|_| Ok(WriteOutcome::Applied)).collect();
+            }
             locked(&self.attempts).push(writes.writes.iter().map(|write| write.fence.offset()).collect());
             self.gate.acquire().await.expect("never closed").forget();
             let faults: Vec<_> = {
@@ -468,6 +474,11 @@ impl World {
     pub async fn read(&mut self, rows: &[Row]) {
         let records = batch(&self.source, self.next_offset, rows);
         self.next_offset += rows.len() as i64;
+        self.hand_over(records).await;
+    }
+
+    /// Hands over a batch that was made before.
+    pub async fn hand_over(&self, records: RecordBatch) {
         self.records.as_ref().expect("not closed").send(records).await.expect("the lane reads");
     }
 

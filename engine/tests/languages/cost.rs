@@ -1,5 +1,6 @@
 //! What a guest costs: printed, never asserted. `STREAMSYNC_TEST_MEASURE=1 cargo test --workspace --test languages cost -- --nocapture`
-//! makes the table of `docs/transforms.md`. The engine's own code is not part of the call, so that a development build says the same as a release.
+//! makes the table of `docs/transforms.md`. The engine's own code is not part of the call, but wasmtime's is, which copies the lists: a development
+//! build adds some 0.06 µs an event, a third of what C takes. With `--release` the call is what users have.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -47,10 +47,19 @@ func release() {
 func sliceAt[T any](p, n uint32) []T { return unsafe.Slice((*T)(unsafe.Add(nil, p)), n) }
 func textAt(p, n uint32) string      { return string(sliceAt[byte](p, n)) }
 
+// textOf is the text of bytes that nobody else has.
+func textOf(bytes []byte) string { return unsafe.String(unsafe.SliceData(bytes), len(bytes)) }
+
 // give puts a slice where the host finds it, as address and length.
 func give[T any](to []uint32, s []T) {
 	kept = append(kept, s)
 	to[0], to[1] = uint32(uintptr(unsafe.Pointer(unsafe.SliceData(s)))), uint32(len(s))
+}
+
+// giveBytes is for a list of bytes in which numbers lie as they do in this memory.
+func giveBytes[T any](to []uint32, s []T) {
+	give(to, s)
+	to[1] *= uint32(unsafe.Sizeof(*new(T)))
 }
 
 func giveText(to []uint32, s string) { give(to, []byte(s)) }
@@ -169,10 +178,10 @@ func exportApply(schema, partition, events, eventsLen, tags, tagsLen, words, wor
 		return fail(err)
 	}
 	answer = [9]uint32{}
-	give(answer[1:], changes.steps)
-	give(answer[3:], changes.tags)
-	give(answer[5:], changes.words)
-	give(answer[7:], changes.heap)
+	giveBytes(answer[1:], changes.steps)
+	giveBytes(answer[3:], changes.tags)
+	giveBytes(answer[5:], changes.words)
+	giveBytes(answer[7:], changes.heap)
 	return unsafe.Pointer(&answer)
 }
 

@@ -164,32 +164,46 @@ type Decimal string
 // MinorUnits is the decimal times 10^digits, exactly: "-12.34" has -1234 minor units of 2 digits. One that is finer, or does not fit 64
 // bits, is a Reject.
 func (d Decimal) MinorUnits(digits int) (int64, error) {
-	unsigned, negative := strings.CutPrefix(string(d), "-")
-	whole, fraction, _ := strings.Cut(unsigned, ".")
-	kept := min(digits, len(fraction))
-	fraction, finer := fraction[:kept], fraction[kept:]
-	if whole == "" || !isDigits(whole) || !isDigits(fraction) || !isDigits(finer) {
-		return 0, &Reject{"decimal-malformed", "the decimal is not written in plain digits"}
+	if digits < 0 {
+		panic("MinorUnits of a negative number of digits")
 	}
-	if strings.Trim(finer, "0") != "" {
-		return 0, &Reject{"decimal-inexact", "the decimal is finer than a minor unit"}
+	text := string(d)
+	negative := strings.HasPrefix(text, "-")
+	if negative {
+		text = text[1:]
 	}
+	const limit = math.MinInt64 / 10
 	var units int64 // counted downwards, so that the smallest number fits too
-	add := func(digit byte) bool {
-		fits := units >= (math.MinInt64+int64(digit-'0'))/10
-		units = 10*units - int64(digit-'0')
-		return fits
-	}
-	fits := true
-	for _, part := range [...]string{whole, fraction} {
-		for i := range len(part) {
-			fits = fits && add(part[i])
+	exact, fits := true, true
+	point, last := -1, len(text) // the last digit that counts
+	for i := range len(text) {
+		digit := text[i] - '0'
+		switch {
+		case digit <= 9 && i <= last:
+			fits = fits && (units > limit || units == limit && digit <= 8)
+			units = 10*units - int64(digit)
+		case digit <= 9:
+			exact = exact && digit == 0
+		case text[i] == '.' && i > 0 && point < 0:
+			point, last = i, i+digits
+		default:
+			return 0, malformed()
 		}
 	}
-	for range digits - kept {
-		fits = fits && add('0')
+	if text == "" {
+		return 0, malformed()
+	}
+	missing := digits
+	if point >= 0 {
+		missing -= len(text) - 1 - point
+	}
+	for ; missing > 0; missing-- {
+		fits = fits && units >= limit
+		units *= 10
 	}
 	switch {
+	case !exact:
+		return 0, &Reject{"decimal-inexact", "the decimal is finer than a minor unit"}
 	case !fits || !negative && units == math.MinInt64:
 		return 0, &Reject{"decimal-too-large", "the decimal does not fit 64 bits in minor units"}
 	case negative:
@@ -199,13 +213,8 @@ func (d Decimal) MinorUnits(digits int) (int64, error) {
 	}
 }
 
-func isDigits(text string) bool {
-	for i := range len(text) {
-		if text[i] < '0' || text[i] > '9' {
-			return false
-		}
-	}
-	return true
+func malformed() error {
+	return &Reject{"decimal-malformed", "the decimal is not written in plain digits"}
 }
 
 // JSON is JSON as text: what a JSON column holds, or a field whose members are not known in Open.
@@ -334,27 +343,39 @@ func (n Nullable[T]) Or(value func(T) Value) Value {
 // Kind is a kind of columns.
 type Kind struct {
 	name string
-	tags []uint8
+	tags tagSet
 }
+
+// tagSet has a bit for each tag: it is asked for every value that is read.
+type tagSet uint32
+
+func setOf(tags ...uint8) (set tagSet) {
+	for _, tag := range tags {
+		set |= 1 << tag
+	}
+	return set
+}
+
+func (s tagSet) has(tag uint8) bool { return s>>tag&1 != 0 }
 
 // The kinds of columns, for CopyAs. A Table has a method for each that resolves a column to be read.
 var (
-	KindText      = Kind{"text", []uint8{tagText}}
-	KindInteger   = Kind{"an integer", []uint8{tagInt, tagYear}}
-	KindUnsigned  = Kind{"an unsigned integer", []uint8{tagUint}}
-	KindDouble    = Kind{"a floating-point number", []uint8{tagDouble}}
-	KindBoolean   = Kind{"a boolean", []uint8{tagBoolean}}
-	KindDecimal   = Kind{"an exact decimal", []uint8{tagDecimal}}
-	KindBytes     = Kind{"bytes", []uint8{tagBytes}}
-	KindBits      = Kind{"bits", []uint8{tagBits}}
-	KindJSON      = Kind{"JSON", []uint8{tagJSON}}
-	KindGeometry  = Kind{"a geometry", []uint8{tagGeometry}}
-	KindDate      = Kind{"a date", []uint8{tagDate}}
-	KindTime      = Kind{"a time", []uint8{tagTime}}
-	KindDatetime  = Kind{"a datetime", []uint8{tagDatetime}}
-	KindTimestamp = Kind{"a timestamp", []uint8{tagTimestamp}}
-	KindMoment    = Kind{"a timestamp or datetime", []uint8{tagDatetime, tagTimestamp}}
-	KindAny       = Kind{"any value", []uint8{2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}}
+	KindText      = Kind{"text", setOf(tagText)}
+	KindInteger   = Kind{"an integer", setOf(tagInt, tagYear)}
+	KindUnsigned  = Kind{"an unsigned integer", setOf(tagUint)}
+	KindDouble    = Kind{"a floating-point number", setOf(tagDouble)}
+	KindBoolean   = Kind{"a boolean", setOf(tagBoolean)}
+	KindDecimal   = Kind{"an exact decimal", setOf(tagDecimal)}
+	KindBytes     = Kind{"bytes", setOf(tagBytes)}
+	KindBits      = Kind{"bits", setOf(tagBits)}
+	KindJSON      = Kind{"JSON", setOf(tagJSON)}
+	KindGeometry  = Kind{"a geometry", setOf(tagGeometry)}
+	KindDate      = Kind{"a date", setOf(tagDate)}
+	KindTime      = Kind{"a time", setOf(tagTime)}
+	KindDatetime  = Kind{"a datetime", setOf(tagDatetime)}
+	KindTimestamp = Kind{"a timestamp", setOf(tagTimestamp)}
+	KindMoment    = Kind{"a timestamp or datetime", setOf(tagDatetime, tagTimestamp)}
+	KindAny       = Kind{"any value", 1<<(tagYear+1) - 1<<tagBoolean}
 )
 
 // Column is a column that an EventFunc reads.
@@ -380,16 +401,21 @@ const (
 // Get is the column's value. A column that is absent is an error, which rejects the event: see Presence.
 func (c Column[T]) Get(row *Row) (Nullable[T], error) {
 	value := row.cell(c.before, c.at)
-	if slices.Contains(c.kind.tags, value.tag) {
+	if c.kind.tags.has(value.tag) {
 		return Nullable[T]{c.read(value), true}, nil
 	}
-	switch value.tag {
+	return Nullable[T]{}, c.kind.lack(value.tag)
+}
+
+// lack is what a value's absence, or its being of another kind, means; nothing where it is NULL.
+func (k *Kind) lack(tag uint8) error {
+	switch tag {
 	case tagNull:
-		return Nullable[T]{}, nil
+		return nil
 	case tagAbsent:
-		return Nullable[T]{}, &Reject{"absent-column", "a column that should be " + c.kind.name + " is absent from the row image"}
+		return &Reject{"absent-column", "a column that should be " + k.name + " is absent from the row image"}
 	default:
-		return Nullable[T]{}, &Reject{"wrong-kind", "a column whose schema says " + c.kind.name + " has a value of another kind"}
+		return &Reject{"wrong-kind", "a column whose schema says " + k.name + " has a value of another kind"}
 	}
 }
 
@@ -576,7 +602,7 @@ func (t *Table) find(name string, kind *Kind) uint32 {
 		if column.Name != name {
 			continue
 		}
-		if !slices.Contains(kind.tags, column.tag) {
+		if !kind.tags.has(column.tag) {
 			t.refuse("%s.%s.%s comes as %s (tag %d), but the transform needs %s: correct the connector's handling mode, or the type that the "+
 				"route declares for the column", t.Database, t.Name, name, column.SourceType, column.tag, kind.name)
 		}
@@ -618,7 +644,8 @@ type Document struct {
 	key, fields []string
 	firstOutput uint32
 	// A put's cells before anything is set: references for copied columns, absent for the others.
-	tags, words []byte
+	tags  []byte
+	words []uint64
 }
 
 // Field is a field that an EventFunc sets, or a part of an explicit key.
@@ -672,7 +699,7 @@ func (d *Document) addKey(name string, tag uint8, word uint32) Field {
 }
 
 func (d *Document) addCell(tag uint8, word uint32) Field {
-	d.tags, d.words = append(d.tags, tag), le.AppendUint64(d.words, uint64(word))
+	d.tags, d.words = append(d.tags, tag), append(d.words, uint64(word))
 	return Field{d.id, len(d.tags) - 1}
 }
 
@@ -744,9 +771,15 @@ const (
 	actionReject
 )
 
+// step is what the contract says of one: 16 bytes, little-endian, as wasm is.
+type step struct{ event, action, output, ttl uint32 }
+
 // Changes is what becomes of an event. A target that gets no put holds no document for the row afterwards.
 type Changes struct {
-	steps, tags, words, heap []byte
+	steps []step
+	tags  []byte
+	words []uint64
+	heap  []byte
 
 	event   uint32
 	deleted bool
@@ -785,7 +818,7 @@ func (c *Changes) begin(action uint32, document *Document, cells int) *Write {
 	}
 	c.step(action, document.firstOutput, 0)
 	c.tags = append(c.tags, document.tags[:cells]...)
-	c.words = append(c.words, document.words[:8*cells]...)
+	c.words = append(c.words, document.words[:cells]...)
 	if c.deleted { // a deleted row's copies are those of the image before
 		for i, tag := range c.tags[c.write.firstCell:] {
 			if tag == tagAfter {
@@ -798,17 +831,21 @@ func (c *Changes) begin(action uint32, document *Document, cells int) *Write {
 
 // finish says the same to the document's other targets: the cells again, over the same texts.
 func (c *Changes) finish() {
-	w := c.write
-	c.write = Write{}
-	if w.document == nil || len(w.document.targets) == 0 {
+	w := &c.write
+	document := w.document
+	if document == nil {
 		return
 	}
-	le.PutUint32(c.steps[len(c.steps)-4:], w.ttl)
+	w.changes, w.document = nil, nil
+	if len(document.targets) == 0 {
+		return
+	}
+	c.steps[len(c.steps)-1].ttl = w.ttl
 	end := w.firstCell + w.cells
-	for i := 1; i < len(w.document.targets); i++ {
-		c.step(w.action, w.document.firstOutput+uint32(i), w.ttl)
+	for i := 1; i < len(document.targets); i++ {
+		c.step(w.action, document.firstOutput+uint32(i), w.ttl)
 		c.tags = append(c.tags, c.tags[w.firstCell:end]...)
-		c.words = append(c.words, c.words[8*w.firstCell:8*end]...)
+		c.words = append(c.words, c.words[w.firstCell:end]...)
 	}
 }
 
@@ -840,14 +877,11 @@ func (c *Changes) set(cell int, value Value) {
 		c.heap = append(c.heap, value.text...)
 	}
 	c.tags[cell] = value.tag
-	le.PutUint64(c.words[8*cell:], value.word)
+	c.words[cell] = value.word
 }
 
 func (c *Changes) step(action, output, ttl uint32) {
-	c.steps = le.AppendUint32(c.steps, c.event)
-	c.steps = le.AppendUint32(c.steps, action)
-	c.steps = le.AppendUint32(c.steps, output)
-	c.steps = le.AppendUint32(c.steps, ttl)
+	c.steps = append(c.steps, step{c.event, action, output, ttl})
 }
 
 // --- A batch
@@ -891,7 +925,7 @@ func (c *Changes) run(event EventFunc, row *Row) {
 	reject := &Reject{Code: "error", Message: err.Error()}
 	errors.As(err, &reject)
 	// Takes back what the event has written.
-	c.steps, c.tags, c.words, c.heap = c.steps[:steps], append(c.tags[:cells], 0, 0), append(c.words[:8*cells], make([]byte, 16)...), c.heap[:heap]
+	c.steps, c.tags, c.words, c.heap = c.steps[:steps], append(c.tags[:cells], 0, 0), append(c.words[:cells], 0, 0), c.heap[:heap]
 	c.step(actionReject, 0, 0)
 	c.set(cells, Text(reject.Code))
 	c.set(cells+1, Text(reject.Message))
@@ -900,12 +934,20 @@ func (c *Changes) run(event EventFunc, row *Row) {
 // --- Texts, by Unicode. Package strings maps one character to one, which "ß" does not do.
 
 // Trim is the text without white space at both ends.
-func Trim(text string) string { return strings.TrimSpace(text) }
+func Trim(text string) string {
+	if n := len(text); n > 0 && isGraphic(text[0]) && isGraphic(text[n-1]) {
+		return text
+	}
+	return strings.TrimSpace(text)
+}
+
+// isGraphic tells whether a byte is a character of ASCII that leaves a mark.
+func isGraphic(b byte) bool { return b > ' ' && b < 0x7F }
 
 // Upper is the text in upper case.
 func Upper(text string) string {
-	if isASCII(text) {
-		return strings.ToUpper(text)
+	if ascii, ok := turnCase(text, 'a'); ok {
+		return ascii
 	}
 	var upper strings.Builder
 	for _, r := range text {
@@ -923,8 +965,8 @@ func Upper(text string) string {
 
 // Lower is the text in lower case.
 func Lower(text string) string {
-	if isASCII(text) {
-		return strings.ToLower(text)
+	if ascii, ok := turnCase(text, 'A'); ok {
+		return ascii
 	}
 	var lower strings.Builder
 	for at, r := range text {
@@ -940,13 +982,44 @@ func Lower(text string) string {
 	return lower.String()
 }
 
-func isASCII(text string) bool {
+// turnCase gives the letters from `first` to the 25th after it the other case. It does not for a text that is not all ASCII.
+func turnCase(text string, first byte) (turned string, ok bool) {
+	some := false
 	for i := range len(text) {
 		if text[i] >= utf8.RuneSelf {
-			return false
+			return "", false
 		}
+		some = some || text[i]-first < 26
 	}
-	return true
+	if !some {
+		return text, true
+	}
+	bytes := room(len(text))
+	for i := range bytes {
+		b := text[i]
+		if b-first < 26 {
+			b ^= 'a' - 'A'
+		}
+		bytes[i] = b
+	}
+	return textOf(bytes), true
+}
+
+// Short texts share an allocation: one for each would be a tenth of an event's time.
+var unused []byte
+
+const shared = 1 << 10
+
+func room(size int) []byte {
+	if size > len(unused) {
+		if size > shared/8 {
+			return make([]byte, size)
+		}
+		unused = make([]byte, shared)
+	}
+	bytes := unused[:size:size]
+	unused = unused[size:]
+	return bytes
 }
 
 // endsWord tells whether a capital sigma at `at` ends its word.

@@ -27,12 +27,12 @@ pub(super) fn js(project: &Project) -> Result<Made, Stop> {
     build(project, JS, &["--wit", "wit", "--world", WORLD, "--js", "transform.js", "--sync", "--stub-wasi", "--output"])
 }
 
-/// The last argument is that of the component's path.
+/// The last argument is that of the component's path, which the tools print: within the project, where they run.
 fn build(project: &Project, tool: Tool, arguments: &[&str]) -> Result<Made, Stop> {
     let tool = tool.find(&project.dir)?;
-    let component = std::path::absolute(scratch(project)?.join("component.wasm")).map_err(|error| Stop::no(error.to_string()))?;
+    let component = scratch(project)?.join("component.wasm");
     let mut command = Command::new(tool);
-    command.current_dir(&project.dir).args(arguments).arg(&component);
+    command.current_dir(&project.dir).args(arguments).arg(component.strip_prefix(&project.dir).unwrap_or(&component));
     run(&mut command, "the build")?;
     Ok(Made::Component(read(&component)?))
 }
