@@ -22,7 +22,6 @@ The contract is streamsync:transform@0.1.0. This file comes with the engine and 
 import json
 from array import array
 from datetime import date, datetime, timedelta, timezone
-from decimal import Context as DecimalContext
 from decimal import Decimal, getcontext
 from struct import Struct
 from typing import Any, Callable, Iterable, Mapping, NoReturn
@@ -36,9 +35,7 @@ from wit_world.imports.types import Batch, Cells, Column as ColumnSchema, Outcom
 __all__ = ["ABSENT", "Bits", "Changes", "Column", "ConfigError", "Decimal", "Document", "Geometry", "Json", "OpenError", "Reject", "Row",
            "Table", "Unsigned", "Year", "date", "datetime", "export", "kind", "log", "metrics", "minor_units", "timedelta", "timezone", "trim"]
 
-# MySQL's decimals have 65 digits: a sum or a product of two stays exact.
-_EXACT = DecimalContext(prec=200)
-getcontext().prec = 200
+getcontext().prec = 200  # MySQL's decimals have 65 digits: a sum or a product of two stays exact.
 
 
 # --- Errors
@@ -96,9 +93,11 @@ class Geometry(bytes):
 def minor_units(amount: Decimal, digits: int) -> int:
     """The decimal times 10^digits, exactly: -12.34 has -1234 minor units of 2 digits. One that is finer, or does not fit 64 bits,
     rejects the event."""
-    scaled = amount.scaleb(digits, _EXACT)
-    units = int(scaled)
-    if units != scaled:
+    numerator, denominator = amount.as_integer_ratio()
+    if digits < 0:
+        denominator, digits = denominator * 10 ** -digits, 0
+    units, rest = divmod(numerator * 10 ** digits, denominator)
+    if rest:
         raise Reject("decimal-inexact", "the decimal is finer than a minor unit")
     if not -1 << 63 <= units < 1 << 63:
         raise Reject("decimal-too-large", "the decimal does not fit 64 bits in minor units")
@@ -135,7 +134,7 @@ class metrics:
 # --- Kinds of columns: what `__init__` asks of a column, where it is checked once.
 
 class Kind:
-    __slots__ = ("name", "_tags", "_readers")
+    __slots__ = ("name", "_tags")
 
     def __init__(self, name: str, *tags: int):
         self.name, self._tags = name, tags
@@ -165,10 +164,29 @@ class kind:
 class Column:
     """A column that `event` reads, resolved by `Table.column` or `Table.column_before`."""
 
-    __slots__ = ("_kind", "_at", "_after")
+    __slots__ = ("_kind", "_tag", "_at", "_after", "_tags", "_values")
 
-    def __init__(self, kind: Kind, at: int, after: bool):
-        self._kind, self._at, self._after = kind, at, after
+    def __init__(self, kind: Kind, tag: int, at: int, after: bool):
+        self._kind, self._tag, self._at, self._after = kind, tag, at, after
+
+    def _read(self, cells: Cells, ascii: str | None, step: int):
+        """A batch's values at once, which costs half of what they cost one by one."""
+        own = 3 if self._kind is kind.INTEGER else self._tag  # a year is an integer too
+        cells_of, make = _READ[own]
+        values, tags = cells_of(cells, ascii, self._at, step), cells.tags[self._at::step]
+        if tags.count(self._tag) < len(tags):
+            values = [None if tag == 0 else ABSENT if tag != self._tag else make(cell) if make else cell for tag, cell in zip(tags, values)]
+        elif make:
+            values = list(map(make, values))
+        self._tags, self._values = tags, values
+
+    def _reject(self, event: int) -> NoReturn:
+        """Why there is no value."""
+        if self._tags[event] == 1:
+            raise Reject("absent-column", f"a column that should be {self._kind.name} is absent from the row image")
+        if self._tags[event] == self._tag:
+            raise Reject("date-out-of-range", "a date is beyond the years 1 to 9999, which Python's have")
+        raise Reject("wrong-kind", f"a column whose schema says {self._kind.name} has a value of another kind")
 
 
 class Document:
@@ -221,14 +239,20 @@ class Document:
         return self
 
     def _build(self, outputs: list[Output]):
-        cells = [*self._key.items(), *self._fields.items()]
-        self._outputs = range(len(outputs), len(outputs) + len(self._targets))
+        key = [*self._key.items()]
+        numbers = range(len(outputs), len(outputs) + len(self._targets))
         outputs += [Output(target, list(self._key), list(self._fields)) for target in self._targets]
-        self._key_cells = len(self._key)
+        self._lay_out(0, numbers, key + [*self._fields.items()])
+        self._deletion = Document(self._table, ())  # what deletes it: a step that has the key's cells alone
+        self._deletion._lay_out(1, numbers, key)
+
+    def _lay_out(self, action: int, outputs: range, cells: list[tuple[str, int | None]]):
+        self._steps = array("I", [number for output in outputs for number in (0, action, output, 0)])
+        self._others = outputs[1:]
         self._settable = {name: at for at, (name, column) in enumerate(cells) if column is None}
         self._tags = bytes(1 if column is None else 32 for _, column in cells)
         self._tags_of_deleted = self._tags.replace(b"\x20", b"\x21")  # a deleted row's copies are those of the image before
-        self._words = array("Q", [column or 0 for _, column in cells])
+        self._words = array("I", [half for _, column in cells for half in (column or 0, 0)])
 
 
 def _nests_in(inner: str, outer: str) -> bool:
@@ -285,7 +309,7 @@ class Table:
         index = self._find(name, kind)
         if index not in crossing:  # one that is asked for twice crosses once
             crossing.append(index)
-        self._columns.append(Column(kind, crossing.index(index), after))
+        self._columns.append(Column(kind, self.schema.columns[index].tag, crossing.index(index), after))
         return self._columns[-1]
 
     def _close(self) -> Plan:
@@ -299,159 +323,166 @@ class Table:
 
 # --- What `event` reads
 
-_EPOCH, _EPOCH_UTC, _DAY_0 = datetime(1970, 1, 1), datetime(1970, 1, 1, tzinfo=timezone.utc), date(1970, 1, 1).toordinal()
+_EPOCH, _EPOCH_UTC, _DAY_0 = datetime(1970, 1, 1), datetime(1970, 1, 1, tzinfo=timezone.utc), date(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _OPS = ("create", "update", "delete", "read")
 _HEADER = Struct("<QqI4x")
 
 
-def _signed(word: int) -> int:
-    return word - (word >> 63 << 64)
-
-
 class Row:
     """One change of one row."""
 
-    offset: int  #: Kafka's offset
     partition: int  #: Kafka's partition
-    changed_at: int  #: when the row changed, in microseconds since the Unix epoch
 
     @property
-    def op(self) -> str:
-        """"create", "update", "read" (by a snapshot), or, after `see_deletes`, "delete"."""
-        return _OPS[self._op]
+    def offset(self) -> int:  #: Kafka's offset
+        return self._header()[0]
+
+    @property
+    def changed_at(self) -> int:  #: when the row changed, in microseconds since the Unix epoch
+        return self._header()[1]
+
+    @property
+    def op(self) -> str:  #: "create", "update", "read" (by a snapshot), or, after `see_deletes`, "delete"
+        return _OPS[self._header()[2]]
+
+    def _header(self) -> tuple[int, int, int]:
+        return _HEADER.unpack_from(self._events, _HEADER.size * self._event)
 
     def get(self, column: Column) -> Any:
         """The column's value, or None where it is NULL. A column that is absent rejects the event: see `presence`."""
-        at = self._at + column._at
-        tag = self._tags[at]
-        reader = column._kind._readers.get(tag)
-        if reader is not None:
-            return reader(self, self._words[at])
-        if tag == 0:
-            return None
-        if tag == 1:
-            raise Reject("absent-column", f"a column that should be {column._kind.name} is absent from the row image")
-        raise Reject("wrong-kind", f"a column whose schema says {column._kind.name} has a value of another kind")
+        value = column._values[self._event]
+        if value is ABSENT:
+            column._reject(self._event)
+        return value
 
     def presence(self, column: Column) -> Any:
         """The column's value; None where it is NULL, `ABSENT` where it is not in this image of the row: so the image before a create,
         and the image after a delete."""
-        return ABSENT if self._tags[self._at + column._at] == 1 else self.get(column)
-
-    def _text(self, word: int) -> str:
-        start = word >> 32
-        if self._ascii is not None:
-            return self._ascii[start:start + (word & 0xFFFFFFFF)]
-        return self._heap[start:start + (word & 0xFFFFFFFF)].decode()
-
-    def _bytes(self, word: int) -> bytes:
-        start = word >> 32
-        return self._heap[start:start + (word & 0xFFFFFFFF)]
-
-    def _date(self, word: int) -> date:
-        return _within(lambda: date.fromordinal(_DAY_0 + _signed(word)))
-
-    def _moment(self, epoch: datetime, word: int) -> datetime:
-        return _within(lambda: epoch + timedelta(microseconds=_signed(word)))
+        return ABSENT if column._tags[self._event] == 1 else self.get(column)
 
 
-def _within(make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except (OverflowError, ValueError):
-        raise Reject("date-out-of-range", "a date is beyond the years 1 to 9999, which Python's have") from None
+# A column's cells in a batch, every `step` of its cells. Words are cast to what they hold, and spans to 32-bit halves, because an int beyond
+# 30 bits costs Python several times as much as a smaller one. `ascii` is the heap as text where it is ASCII: positions are the same in it.
+
+def _words(form: str) -> Callable:
+    return lambda cells, ascii, at, step: memoryview(cells.words).cast(form)[at::step].tolist()
 
 
-_READ: list = [  # by tag
-    None,
-    None,
-    lambda row, word: word != 0,
-    lambda row, word: word - (word >> 63 << 64),
-    lambda row, word: Unsigned(word),
-    lambda row, word: memoryview(word.to_bytes(8, "little")).cast("d")[0],
-    lambda row, word: Decimal(row._text(word)),
-    Row._text,
-    Row._bytes,
-    lambda row, word: Bits(row._bytes(word)),
-    lambda row, word: Json(row._text(word)),
-    lambda row, word: Geometry(row._bytes(word)),
-    Row._date,
-    lambda row, word: timedelta(microseconds=_signed(word)),
-    lambda row, word: row._moment(_EPOCH, word),
-    lambda row, word: row._moment(_EPOCH_UTC, word),
-    lambda row, word: Year(_signed(word)),
-]
+def _spans(cells: Cells, heap: Any, at: int, step: int) -> list:
+    halves = memoryview(cells.words).cast("I")
+    return [heap[start:start + length] for length, start in zip(halves[2 * at::2 * step], halves[2 * at + 1::2 * step])]
 
-for _kind in vars(kind).values():
-    if isinstance(_kind, Kind):
-        _kind._readers = {tag: _READ[tag] for tag in _kind._tags}
-kind.INTEGER._readers[16] = _READ[3]  # there, a year is an int like any other
+
+def _bytes(cells: Cells, ascii: str | None, at: int, step: int) -> list[bytes]:
+    return _spans(cells, cells.heap, at, step)
+
+
+def _texts(cells: Cells, ascii: str | None, at: int, step: int) -> list[str]:
+    return [content.decode() for content in _spans(cells, cells.heap, at, step)] if ascii is None else _spans(cells, ascii, at, step)
+
+
+def _dates(epoch: Any, unit: Callable) -> Callable:
+    def make(number: int) -> Any:
+        try:
+            return epoch + unit(number)
+        except OverflowError:  # beyond Python's years: no value, and `get` says why
+            return ABSENT
+    return make
+
+
+def _micros(number: int) -> timedelta:
+    return timedelta(microseconds=number)
+
+
+_READ: list = [None, None,  # by tag: its cells, and what is made of each
+    (_words("q"), bool),
+    (_words("q"), None),
+    (_words("Q"), Unsigned),
+    (_words("d"), None),
+    (_texts, Decimal),
+    (_texts, None),
+    (_bytes, None),
+    (_bytes, Bits),
+    (_texts, Json),
+    (_bytes, Geometry),
+    (_words("q"), _dates(_DAY_0, timedelta)),
+    (_words("q"), _micros),
+    (_words("q"), _dates(_EPOCH, _micros)),
+    (_words("q"), _dates(_EPOCH_UTC, _micros)),
+    (_words("q"), Year)]
 
 
 # --- What `event` says
-
-_BITS = 0xFFFFFFFFFFFFFFFF
-
 
 class Changes:
     """What becomes of an event. A target that gets no put holds no document for the row afterwards."""
 
     def __init__(self):
-        self._steps, self._tags, self._words, self._heap = [], bytearray(), array("Q"), bytearray()
+        # Steps, and cells with their words in halves: arrays, which copies and prepared beginnings extend at once.
+        self._steps, self._tags, self._words, self._heap = array("I"), bytearray(), array("I"), bytearray()
 
     def put(self, document: Document, values: Mapping[str, Any] = {}, ttl_seconds: int = 0):
         """Writes a document: it replaces the one that its target holds for the row. A field that is not set is not in the document;
         None is null. With `ttl_seconds` the document expires; 0 leaves that to the target."""
-        tags = document._tags_of_deleted if self._deleted else document._tags
-        self._write(0, document, tags, document._words, values, ttl_seconds)
+        self._spoke, event = True, self._event
+        if not document._steps:
+            return
+        steps, tags, words, heap, settable = self._steps, self._tags, self._words, self._heap, document._settable
+        step, first = len(steps), len(tags)
+        steps += document._steps
+        steps[step] = event
+        tags += document._tags_of_deleted if self._deleted else document._tags
+        words += document._words
+        for name, value in values.items():
+            if name not in settable:
+                raise Reject("foreign-field", f"the document has no field {_quoted(name)} to set: declare it with field")
+            at, kind = first + settable[name], type(value)
+            if kind is str:  # most values are of these kinds: a call, as for the others, would cost as much again
+                content = value.encode()
+                tags[at], words[at + at], words[at + at + 1] = 7, len(content), len(heap)
+                heap += content
+            elif kind is bool:
+                tags[at], words[at + at] = 2, value
+            elif kind is int and 0 <= value <= 0x3FFFFFFF:
+                tags[at], words[at + at] = 3, value
+            else:
+                _SET.get(kind, _set_other)(self, at, value)
+        if document._others:  # the same to the document's other targets: the cells again, over the same texts
+            same_tags, same_words = tags[first:], words[first + first:]
+            for _ in document._others:
+                step += 4
+                steps[step] = event
+                tags += same_tags
+                words += same_words
+        if ttl_seconds:
+            for at in range(len(steps) - len(document._steps) + 3, len(steps), 4):
+                steps[at] = ttl_seconds
 
     def delete(self, document: Document, key: Mapping[str, Any] = {}):
         """Deletes a document; of use after `see_deletes`, or with an explicit key."""
-        cells = document._key_cells
-        tags = (document._tags_of_deleted if self._deleted else document._tags)[:cells]
         for name in key:
-            if document._settable.get(name, -1) >= cells:
+            if name in document._settable and name not in document._deletion._settable:
                 raise Reject("delete-with-field", "the transform sets a field of a document that it deletes: set its key only")
-        self._write(1, document, tags, document._words[:cells], key, 0)
+        self.put(document._deletion, key)
 
     def skip(self):
         """The row has no document anywhere. Without any put, delete or skip the event is rejected as "no-outcome"."""
         self._spoke = True
 
-    def _write(self, action: int, document: Document, tags: bytes, words: array, values: Mapping[str, Any], ttl_seconds: int):
-        self._spoke = True
-        first, outputs, settable = len(self._tags), document._outputs, document._settable
-        if not outputs:
-            return
-        self._steps += (self._event, action, outputs[0], ttl_seconds)
-        self._tags += tags
-        self._words += words
-        for name, value in values.items():
-            at = settable.get(name)
-            if at is None:
-                raise Reject("foreign-field", f"the document has no field {_quoted(name)} to set: declare it with field")
-            _SET.get(type(value), _set_other)(self, first + at, value)
-        # The same to the document's other targets: the cells again, over the same texts.
-        tags, words = self._tags[first:], self._words[first:]
-        for output in outputs[1:]:
-            self._steps += (self._event, action, output, ttl_seconds)
-            self._tags += tags
-            self._words += words
-
     def _span(self, at: int, tag: int, content: bytes):
-        self._tags[at], self._words[at] = tag, len(self._heap) << 32 | len(content)
+        self._tags[at], self._words[2 * at], self._words[2 * at + 1] = tag, len(content), len(self._heap)
         self._heap += content
 
     def _word(self, at: int, tag: int, word: int):
-        self._tags[at], self._words[at] = tag, word & _BITS
+        self._tags[at], self._words[2 * at], self._words[2 * at + 1] = tag, word & 0xFFFFFFFF, word >> 32 & 0xFFFFFFFF
 
     def _reject(self, event: int, reject: Reject):
-        self._steps += (event, 3, 0, 0)
-        for text in (reject.code, reject.message):
-            self._tags.append(7)
-            self._words.append(len(self._heap) << 32 | len(content := text.encode(errors="replace")))
-            self._heap += content
+        self._steps.extend((event, 3, 0, 0))
+        self._tags += b"\7\7"
+        self._words.extend((0, 0, 0, 0))
+        self._span(-2, 7, reject.code.encode(errors="replace"))
+        self._span(-1, 7, reject.message.encode(errors="replace"))
 
 
 def _set_integer(changes: Changes, at: int, value: int):
@@ -473,16 +504,13 @@ def _set_decimal(changes: Changes, at: int, value: Decimal):
 
 
 def _set_datetime(changes: Changes, at: int, value: datetime):
-    if value.tzinfo is None:
-        changes._word(at, 14, (value - _EPOCH) // _MICROSECOND)
-    else:
-        changes._word(at, 15, (value - _EPOCH_UTC) // _MICROSECOND)
+    tag, epoch = (14, _EPOCH) if value.tzinfo is None else (15, _EPOCH_UTC)
+    changes._word(at, tag, (value - epoch) // _MICROSECOND)
 
 
 _SET: dict[type, Callable] = {
     type(None): lambda changes, at, value: changes._word(at, 0, 0),
     _Absent: lambda changes, at, value: changes._word(at, 1, 0),
-    bool: lambda changes, at, value: changes._word(at, 2, value),
     int: _set_integer,
     Unsigned: _set_unsigned,
     float: lambda changes, at, value: changes._word(at, 5, int.from_bytes(array("d", (value,)).tobytes(), "little")),
@@ -492,7 +520,7 @@ _SET: dict[type, Callable] = {
     Bits: lambda changes, at, value: changes._span(at, 9, value),
     Json: lambda changes, at, value: changes._span(at, 10, value.encode()),
     Geometry: lambda changes, at, value: changes._span(at, 11, value),
-    date: lambda changes, at, value: changes._word(at, 12, value.toordinal() - _DAY_0),
+    date: lambda changes, at, value: changes._word(at, 12, (value - _DAY_0).days),
     timedelta: lambda changes, at, value: changes._word(at, 13, value // _MICROSECOND),
     datetime: _set_datetime,
     Year: lambda changes, at, value: changes._word(at, 16, value),
@@ -517,7 +545,7 @@ def export(transform: type):
 
     The class has `NAME` and `VERSION`, and where it takes a configuration `CONFIG_SCHEMA`, a JSON Schema, and a static method
     `read_config(settings: dict)` whose result `__init__` gets; it raises `ConfigError`."""
-    tables: dict[int, tuple[int, Callable]] = {}
+    tables: dict[int, tuple[Table, Callable]] = {}
     state: dict[str, Any] = {}  # not in the component's object, which is made anew for each call
 
     class Transform:
@@ -545,7 +573,7 @@ def export(transform: type):
                 raise Err(str(error.args[-1])) from None
             except Exception as error:
                 raise Err(_explain(error)) from None
-            tables[schema.id] = len(plan.before) + len(plan.after), opened.event
+            tables[schema.id] = table, opened.event
             return plan
 
         def apply(self, batch: Batch) -> Outcome:
@@ -564,26 +592,27 @@ def _no_config(settings: dict):
         raise ConfigError(f"there is no setting {_quoted(name)}, because the transform takes none")
 
 
-def _apply(batch: Batch, cells_of_event: int, event_of: Callable) -> Outcome:
+def _apply(batch: Batch, table: Table, event_of: Callable) -> Outcome:
     row, changes, cells = Row(), Changes(), batch.cells
-    row._tags, row._words, row._heap = cells.tags, memoryview(cells.words).cast("Q"), cells.heap
-    row._ascii = cells.heap.decode("ascii") if cells.heap.isascii() else None
-    row.partition, row._at = batch.partition, 0
-    steps, tags, words = changes._steps, changes._tags, changes._words
-    for event, (row.offset, row.changed_at, row._op) in enumerate(_HEADER.iter_unpack(batch.events)):
-        first_step, first_cell, first_byte = len(steps), len(tags), len(changes._heap)
-        changes._event, changes._deleted, changes._spoke = event, row._op == 2, False
+    ascii = cells.heap.decode("ascii") if cells.heap.isascii() else None
+    for column in table._columns:
+        column._read(cells, ascii, len(table._plan.before) + len(table._plan.after))
+    row.partition, row._events = batch.partition, batch.events
+    steps, tags, words, heap = changes._steps, changes._tags, changes._words, changes._heap
+    for event, op in enumerate(memoryview(batch.events).cast("I")[4::6].tolist()):
+        first_step, first_cell, first_byte = len(steps), len(tags), len(heap)
+        row._event = changes._event = event
+        changes._deleted, changes._spoke = op == 2, False
         try:
             event_of(row, changes)
             if len(steps) == first_step:
                 if not changes._spoke:
                     raise Reject("no-outcome", "the transform neither wrote nor skipped the event")
-                steps += (event, 2, 0, 0)
+                steps.extend((event, 2, 0, 0))
         except Reject as reject:  # takes back what the event has written
-            del steps[first_step:], tags[first_cell:], words[first_cell:], changes._heap[first_byte:]
+            del steps[first_step:], tags[first_cell:], words[2 * first_cell:], heap[first_byte:]
             changes._reject(event, reject)
-        row._at += cells_of_event
-    return Outcome(array("I", steps).tobytes(), Cells(bytes(tags), words.tobytes(), bytes(changes._heap)))
+    return Outcome(steps.tobytes(), Cells(bytes(tags), words.tobytes(), bytes(heap)))
 
 
 def _explain(error: Exception) -> str:
