@@ -19,7 +19,7 @@ const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
 /// Four to five minutes of two cores.
 const HISTORIES: u64 = 10_000;
 
-/// For each bug on purpose: the rarest of them showed in the 142nd.
+/// For each bug on purpose: the rarest of them showed in the 274th.
 const HISTORIES_A_BUG: u64 = 1_000;
 
 const STORE_LIMIT: Duration = Duration::from_secs(60);

@@ -56,6 +56,7 @@ async fn prove(shared: &Shared, route: &RouteSettings, mut record: TopicRecord) 
     shared.unproven(&route.name, why);
 }
 
+/// Sweeps where that is due, and takes into the record what came of it.
 async fn sweep(shared: &Shared, route: &RouteSettings, record: &mut TopicRecord) -> Result<(), String> {
     if let Some(rebuild) = record.open_rebuild().cloned()
         && let Some(done) = finish(shared, route, record, rebuild).await?

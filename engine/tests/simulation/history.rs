@@ -222,11 +222,8 @@ impl History {
             let mut worker = self.workers.remove(index);
             let world = Arc::clone(&self.world);
             self.world.spawn(async move {
-                if let Some(Err(error)) = worker.stop().await
-                    && !world.truncates_halt()
-                {
-                    world.violated(format!("a worker did not stop in order: {error}"));
-                }
+                // In the storm it may take longer.
+                stop(&world, &mut worker).await;
                 worker.kill();
             });
             self.after(0, 15_000, Action::Start);
@@ -427,12 +424,8 @@ impl History {
 
     async fn stop_all(&mut self) {
         for mut worker in self.workers.drain(..) {
-            match worker.stop().await {
-                Some(Ok(())) => {}
-                // As a halted one does.
-                Some(Err(_)) if self.world.truncates_halt() => {}
-                Some(Err(error)) => self.world.violated(format!("a worker did not stop in order: {error}")),
-                None => self.world.violated("a worker did not stop in time".to_owned()),
+            if !stop(&self.world, &mut worker).await {
+                self.world.violated("a worker did not stop in time".to_owned());
             }
             worker.kill();
         }
@@ -486,5 +479,17 @@ impl History {
             Said::Delete | Said::Null { .. } | Said::Truncate => false,
         };
         kept.fold((0, 0), |(all, bad), record| (all + 1, bad + u64::from(faulty(&record.said))))
+    }
+}
+
+/// SIGTERM. `false`: it did not end in time. One that ends must have stopped in order, or halted where truncates do that.
+async fn stop(world: &World, worker: &mut Worker) -> bool {
+    let may_halt = world.truncates_halt();
+    match worker.stop().await {
+        Some(Err(error)) if !(may_halt && error.contains("halted")) => {
+            world.violated(format!("a worker did not stop in order: {error}"));
+            true
+        }
+        ended => ended.is_some(),
     }
 }
