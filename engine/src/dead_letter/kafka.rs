@@ -12,7 +12,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::OnceCell;
 
-use super::letter::{CLOSES_HEADER, OUTCOME_HEADER};
+use super::letter::{CLOSES_HEADER, OUTCOME_HEADER, PREFIX};
 use super::{DeadLetter, DeadLetters, Error, LetterId};
 use crate::config::Settings;
 use crate::source::client::{self, REQUEST_TIMEOUT};
@@ -114,7 +114,7 @@ impl KafkaDeadLetters {
     ) -> Result<(), KafkaError> {
         let mut headers = OwnedHeaders::new();
         if omitted.is_none() {
-            for (key, value) in records.headers(index) {
+            for (key, value) in records.headers(index).filter(|(name, _)| !name.starts_with(PREFIX)) {
                 headers = headers.insert(Header { key, value });
             }
         }

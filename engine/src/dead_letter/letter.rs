@@ -9,8 +9,8 @@ use super::OMITTED_HEADER;
 use crate::fence::Fence;
 use crate::source::{RecordBatch, TopicPartition};
 
-/// What all headers of ours begin with.
-const PREFIX: &str = "streamsync.";
+/// What all headers of ours begin with. A record's own of such a name (it may be a letter that somebody sent on) is not kept in its letter.
+pub(super) const PREFIX: &str = "streamsync.";
 
 /// The header of a note: the letter that it closes.
 pub(super) const CLOSES_HEADER: &str = "streamsync.closes";
@@ -97,7 +97,8 @@ pub(super) enum Entry {
 pub(super) fn entry(records: &RecordBatch) -> Option<Entry> {
     let id = LetterId { partition: records.source.partition, offset: records.records.first()?.offset };
     let at_ms = number(records, "streamsync.at").or(records.records.first()?.timestamp_ms).unwrap_or_default();
-    if let Some(closes) = text(records, CLOSES_HEADER) {
+    let has_bytes = records.key(0).is_some() || records.value(0).is_some();
+    if let Some(closes) = text(records, CLOSES_HEADER).filter(|_| !has_bytes) {
         let outcome = text(records, OUTCOME_HEADER).unwrap_or_default();
         return Some(Entry::Note(closes.parse().ok()?, Closed { at_ms, outcome }));
     }
@@ -185,6 +186,10 @@ mod tests {
         let closed = Closed { at_ms: 7, outcome: "applied".to_owned() };
         assert_eq!(entry(&note), Some(Entry::Note(LetterId { partition: 0, offset: 3 }, closed)));
         assert_eq!(entry(&stored(Some(b"k"), Some(b"v"), &[("streamsync.topic", "t")])), None);
+        // A record with key or value closes nothing, whatever its headers say.
+        let letter =
+            [("streamsync.topic", "shop.orders"), ("streamsync.partition", "1"), ("streamsync.offset", "41"), (CLOSES_HEADER, "0/3")];
+        assert!(matches!(entry(&stored(Some(b"k"), None, &letter)), Some(Entry::Letter(letter)) if letter.offset == 41));
     }
 
     #[test]

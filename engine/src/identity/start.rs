@@ -146,6 +146,8 @@ fn changed(stored: &TopicIdentity, current: &TopicFacts) -> Option<String> {
 
 fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {
     let CommittedPartition { committed, low, high, .. } = *known.partition;
+    // Offsets before the generation's beginning are of the one before: the group keeps them where nobody could set them.
+    let committed = committed.map(|offset| known.begins_at.map_or(offset, |begins_at| offset.max(begins_at)));
     let mut smallest = committed.map(|offset| (offset, format!("the offset committed by group {}", known.group)));
     let mut take = |offset: i64, whose: String| {
         if smallest.as_ref().is_none_or(|(so_far, _)| offset < *so_far) {

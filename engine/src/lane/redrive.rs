@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, ready};
 
 use super::settle::{Outcome, Settler};
 use super::{Budget, Meter, Prepare, Shared};
+use crate::config::OnTruncate;
 use crate::dead_letter::{self, DeadLetter, DeadLetters};
 use crate::disposition;
 use crate::fence::Generation;
@@ -27,8 +28,8 @@ pub enum Verdict {
     Filtered,
     /// The topic began a new life since: the record's row came again, or is gone.
     EarlierGeneration,
-    /// A key holds neither a version nor the record's mark, and the record is older than tombstones are kept: whether the row was deleted
-    /// since can't be told.
+    /// A key holds neither a version nor the record's mark, and the record is older than tombstones are kept, or a truncate may have come since:
+    /// whether the row is gone can't be told.
     Unproven,
     /// It fails again.
     Faulty {
@@ -129,14 +130,16 @@ impl Redrive {
     ///
     /// A fence alone is not enough: a row that was deleted since has left nothing behind once its tombstone has expired. A key that is
     /// still marked by this very record proves that nothing came after it, because whatever does writes to each of the row's default keys.
-    /// Where no key is marked, a record that is younger than tombstones are kept is safe: whatever came after it is there to be seen.
+    /// Where no key is marked, a record that is younger than tombstones are kept is safe: whatever came after it is there to be seen. But for a
+    /// truncate, which leaves nothing at keys that had nothing: where the route carries them out, youth proves nothing.
     async fn judge(&self, plan: &WritePlan) -> Result<Verdict, String> {
         let timestamp_ms = plan.records.records.first().and_then(|record| record.timestamp_ms);
         let (mut applies, mut unproven, mut marked, mut writes) = (false, false, false, false);
         for sink_writes in plan.sinks.iter().filter(|sink| !sink.writes.is_empty()) {
             writes = true;
-            let young = timestamp_ms
-                .is_some_and(|at| self.settler.shared.machine.now_ms().saturating_sub(at) < millis(self.tombstone_ttl(sink_writes)));
+            let young = timestamp_ms.filter(|_| self.settler.route.as_ref().is_some_and(|route| route.on_truncate == OnTruncate::Halt));
+            let young =
+                young.is_some_and(|at| self.settler.shared.machine.now_ms().saturating_sub(at) < millis(self.tombstone_ttl(sink_writes)));
             let sink = self.settler.shared.sinks.get(sink_writes.sink).ok_or("the plan names a sink that is not configured")?;
             let held = sink.held(sink_writes).await.map_err(|error| error.to_string())?;
             for (write, held) in sink_writes.writes.iter().zip(held) {

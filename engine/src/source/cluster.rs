@@ -97,7 +97,8 @@ impl Cluster {
             });
         };
         let cluster_id = self.admin.inner().fetch_cluster_id(REQUEST_TIMEOUT).unwrap_or_else(|| UNKNOWN_ID.to_owned());
-        let topic_id = native::topic_id(self.admin.inner(), topic, REQUEST_TIMEOUT).unwrap_or_else(|| UNKNOWN_ID.to_owned());
+        let topic_id = told(topic, "its id", native::topic_id(self.admin.inner(), topic, REQUEST_TIMEOUT))?.flatten();
+        let topic_id = topic_id.unwrap_or_else(|| UNKNOWN_ID.to_owned());
         if cluster_id == UNKNOWN_ID || topic_id == UNKNOWN_ID {
             tracing::warn!(
                 topic,
@@ -106,7 +107,7 @@ impl Cluster {
                 "Kafka does not tell this id: a topic that is deleted and created again can't be noticed by it"
             );
         }
-        let (cleanup_policy, delete_retention_ms) = self.retention(topic);
+        let (cleanup_policy, delete_retention_ms) = self.retention(topic)?;
         Ok(TopicFacts { cluster_id, topic_id, partitions, cleanup_policy, delete_retention_ms })
     }
 
@@ -118,28 +119,24 @@ impl Cluster {
         Ok(found.map(|t| t.partitions().len() as i32).filter(|&count| count > 0))
     }
 
-    fn retention(&self, topic: &str) -> (CleanupPolicy, Option<i64>) {
+    fn retention(&self, topic: &str) -> Result<(CleanupPolicy, Option<i64>), Error> {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let resources = [ResourceSpecifier::Topic(topic)];
-        let unknown = (CleanupPolicy::DELETE, None);
         let answer = match wait(self.admin.describe_configs(&resources, &options), REQUEST_TIMEOUT + Duration::from_secs(1)) {
-            Some(Ok(answer)) => answer.into_iter().next(),
-            Some(Err(error)) => {
-                tracing::warn!(topic, error = %error, "the topic's configuration can't be read: its cleanup policy is taken for `delete`");
-                return unknown;
-            }
-            None => None,
+            Some(Ok(answer)) => answer.into_iter().next().unwrap_or(Err(RDKafkaErrorCode::Unknown)),
+            Some(Err(error)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
+            None => Err(RDKafkaErrorCode::OperationTimedOut),
         };
-        let Some(Ok(config)) = answer else {
+        let Some(config) = told(topic, "its configuration", answer)? else {
             tracing::warn!(
                 topic,
                 "the topic's configuration was not told (DescribeConfigs needs DESCRIBE_CONFIGS on the topic): its cleanup policy is taken for `delete`"
             );
-            return unknown;
+            return Ok((CleanupPolicy::DELETE, None));
         };
         let value = |name| config.get(name).and_then(|entry| entry.value.as_deref());
         let policy = value("cleanup.policy").map_or(CleanupPolicy::DELETE, CleanupPolicy::parse);
-        (policy, value("delete.retention.ms").and_then(|v| v.parse().ok()))
+        Ok((policy, value("delete.retention.ms").and_then(|v| v.parse().ok())))
     }
 
     /// Creates a topic of one partition unless it is there. `config` are topic configurations.
@@ -167,6 +164,21 @@ impl Cluster {
                 Some(Err((_, code))) => Err(refused(code.to_string())),
                 None => Err(refused("the broker's answer names no topic".to_owned())),
             },
+        }
+    }
+}
+
+/// What Kafka answered of a topic. `None`: it will not tell, now or later (an old broker, a missing right). A broker that is away will, so that
+/// its silence must not be taken for that: what is not known is not checked.
+fn told<T>(topic: &str, what: &str, answer: Result<T, RDKafkaErrorCode>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(code) if meaning(code) == Meaning::Away => {
+            Err(Error::Away { message: format!("topic {topic}: Kafka does not tell {what}: {code}") })
+        }
+        Err(code) => {
+            tracing::warn!(topic, error = %code, "Kafka refuses to tell {what}");
+            Ok(None)
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as sys;
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedHeaders, Headers};
 
 /// Header `index` of a message: name, with what is not UTF-8 replaced, and value. rdkafka's own accessor panics on such a name.
@@ -33,22 +34,27 @@ pub(super) fn header(headers: &BorrowedHeaders, index: usize) -> Option<(Cow<'_,
     Some((name, value))
 }
 
-/// Kafka's id of a topic. `None`: the cluster does not tell it (before Kafka 2.8, or a mock cluster).
-pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Option<String> {
-    let topic = CString::new(topic).ok()?;
+/// Kafka's id of a topic. `None`: the cluster has none to tell (before Kafka 2.8, or a mock cluster). No answer in time is an error like any
+/// other: whoever takes it for "none" compares nothing just when the topic may be another one.
+pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Result<Option<String>, RDKafkaErrorCode> {
+    let topic = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
+    let no_memory = || RDKafkaErrorCode::CriticalSystemResource;
     let mut names = [topic.as_ptr()];
     // SAFETY: every pointer is made here, checked, used while the client lives, and destroyed once, by its guard.
     unsafe {
         let collection =
-            Guard::new(sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1), sys::rd_kafka_TopicCollection_destroy)?;
+            Guard::new(sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1), sys::rd_kafka_TopicCollection_destroy)
+                .ok_or_else(no_memory)?;
         let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let options = Guard::new(sys::rd_kafka_AdminOptions_new(client.native_ptr(), operation), sys::rd_kafka_AdminOptions_destroy)?;
+        let options = Guard::new(sys::rd_kafka_AdminOptions_new(client.native_ptr(), operation), sys::rd_kafka_AdminOptions_destroy)
+            .ok_or_else(no_memory)?;
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let mut text = [0; 256];
         sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, text.as_mut_ptr(), text.len());
-        let queue = Guard::new(sys::rd_kafka_queue_new(client.native_ptr()), sys::rd_kafka_queue_destroy)?;
+        let queue = Guard::new(sys::rd_kafka_queue_new(client.native_ptr()), sys::rd_kafka_queue_destroy).ok_or_else(no_memory)?;
         sys::rd_kafka_DescribeTopics(client.native_ptr(), collection.0, options.0, queue.0);
-        let event = Guard::new(sys::rd_kafka_queue_poll(queue.0, millis.saturating_add(1000)), sys::rd_kafka_event_destroy)?;
+        let event = Guard::new(sys::rd_kafka_queue_poll(queue.0, millis.saturating_add(1000)), sys::rd_kafka_event_destroy)
+            .ok_or(RDKafkaErrorCode::OperationTimedOut)?;
         described_id(event.0)
     }
 }
@@ -57,33 +63,31 @@ pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeou
 ///
 /// # Safety
 /// `event` must be a live event; nothing of it is kept.
-unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Option<String> {
+unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<String>, RDKafkaErrorCode> {
+    let fault = |code| match code {
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(RDKafkaErrorCode::from(code)),
+    };
     // SAFETY: the caller vouches for the event; each pointer that is read was checked, and belongs to the event.
     unsafe {
-        if sys::rd_kafka_event_error(event) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return None;
-        }
+        fault(sys::rd_kafka_event_error(event))?;
         let result = sys::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
-            return None;
+            return Err(RDKafkaErrorCode::Unknown);
         }
         let mut count = 0;
         let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &mut count);
         if topics.is_null() || count == 0 {
-            return None;
+            return Err(RDKafkaErrorCode::UnknownTopicOrPartition);
         }
         let description = *topics;
-        if sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description))
-            != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-        {
-            return None;
-        }
+        fault(sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description)))?;
         let id = sys::rd_kafka_TopicDescription_topic_id(description);
         if id.is_null() || (sys::rd_kafka_Uuid_most_significant_bits(id) == 0 && sys::rd_kafka_Uuid_least_significant_bits(id) == 0) {
-            return None;
+            return Ok(None);
         }
         let text = sys::rd_kafka_Uuid_base64str(id);
-        if text.is_null() { None } else { Some(CStr::from_ptr(text).to_string_lossy().into_owned()) }
+        Ok((!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
     }
 }
 

@@ -9,9 +9,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
-use super::Error;
 use super::client::{self, REQUEST_TIMEOUT};
 use super::cluster::Cluster;
+use super::{Error, native};
 use crate::config::Settings;
 use crate::recording::RecordedEvent;
 
@@ -160,7 +160,10 @@ fn recorded(message: &BorrowedMessage<'_>) -> RecordedEvent {
         Timestamp::CreateTime(ms) => (Some(ms), Some("CreateTime".to_owned())),
         Timestamp::LogAppendTime(ms) => (Some(ms), Some("LogAppendTime".to_owned())),
     };
-    let headers = message.headers().map(|headers| headers.iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect());
+    let headers = message.headers().map(|headers| {
+        let all = (0..headers.count()).filter_map(|index| native::header(headers, index));
+        all.map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec))).collect()
+    });
     RecordedEvent {
         topic: message.topic().to_owned(),
         partition: message.partition(),

@@ -24,7 +24,11 @@ const DAY_MS: i64 = 86_400_000;
 
 impl Bench {
     fn new() -> Self {
-        let (settings, module) = prepared("halt");
+        Self::with_truncates("halt")
+    }
+
+    fn with_truncates(on_truncate: &'static str) -> Self {
+        let (settings, module) = prepared(on_truncate);
         let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
         let sinks = vec![Arc::clone(&one) as Arc<dyn Sink>, Arc::clone(&two) as Arc<dyn Sink>];
         let metrics = Arc::new(Metrics::new().expect("metrics"));
@@ -150,6 +154,16 @@ async fn a_row_that_may_be_gone_does_not_come_back() {
     // Younger than tombstones are kept.
     assert_eq!(bench.redrive(6, Row::Put(9), DAY_MS, true, false).await, Ok(Verdict::Applied));
     assert_eq!(bench.held(9).await.fence, Some(fence(6)));
+}
+
+#[tokio::test]
+async fn where_truncates_clear_youth_proves_nothing() {
+    // The truncate that may have come since left nothing at a key that had nothing.
+    let mut bench = Bench::with_truncates("clear");
+    assert_eq!(bench.redrive(5, Row::Put(7), DAY_MS, true, false).await, Ok(Verdict::Unproven));
+    assert_eq!(bench.document(7), None);
+    bench.mark(6, 8).await;
+    assert_eq!(bench.redrive(6, Row::Put(8), DAY_MS, true, false).await, Ok(Verdict::Applied));
 }
 
 #[tokio::test]

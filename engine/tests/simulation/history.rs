@@ -411,7 +411,8 @@ impl History {
         self.stop_all().await;
         let world = Arc::clone(&self.world);
         world.put_foreign_documents();
-        locked(&world.kafka).rebuild(after_snapshot, world.now_ms());
+        let commits = locked(&world.dice).permille(700);
+        locked(&world.kafka).rebuild(after_snapshot, commits, world.now_ms());
         if after_snapshot {
             {
                 let mut dice = locked(&world.dice);

@@ -219,6 +219,7 @@ impl Kafka {
 
     /// The topics are deleted and created anew, empty.
     pub fn recreate(&mut self) {
+        self.committed.clear();
         for topic in self.topics.values_mut() {
             let empty = topic.partitions.iter().map(|_| Partition::default()).collect();
             topic.past.push(std::mem::replace(&mut topic.partitions, empty));
@@ -229,7 +230,6 @@ impl Kafka {
 
     /// What `streamsync generation next` writes.
     pub fn begin_generation(&mut self, begun_at_ms: i64) {
-        self.committed.clear();
         for (name, topic) in &self.topics {
             let record = self.identities.entry(name.clone()).or_default();
             let (generation, partitions) = (topic.generation, &topic.partitions);
@@ -248,8 +248,8 @@ impl Kafka {
     }
 
     /// What `streamsync rebuild` does: the topics stay, and their next generation begins at the log's beginning, or at its end where a
-    /// snapshot follows.
-    pub fn rebuild(&mut self, after_snapshot: bool, begun_at_ms: i64) {
+    /// snapshot follows. `commits`: it could set the group's offsets, which it can't while the group has members of other topics.
+    pub fn rebuild(&mut self, after_snapshot: bool, commits: bool, begun_at_ms: i64) {
         for (name, topic) in &mut self.topics {
             let ends = topic.partitions.iter().map(|partition| partition.next_offset).collect();
             let begin_again = |partition: &mut Partition| partition.begin_again(if after_snapshot { partition.next_offset } else { 0 });
@@ -259,7 +259,9 @@ impl Kafka {
             self.identities.entry(name.clone()).or_default().take(Entry::Rebuild(rebuild));
         }
         self.begin_generation(begun_at_ms);
-        self.commit_beginnings();
+        if commits {
+            self.commit_beginnings();
+        }
     }
 
     /// What `streamsync rebuild --snapshot-complete` does, where a rebuild waits for it.

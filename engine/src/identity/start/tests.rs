@@ -169,6 +169,11 @@ fn a_generation_that_was_begun_by_command_is_complete_from_its_beginning_on() {
     starts(Case { watermarks: vec![Some((2, 60, NOW)), None], ..second(40, 0) }, (2, 40, false));
     starts(Case { watermarks: vec![Some((2, 60, NOW)), Some((2, 70, NOW))], ..second(40, 50) }, (2, 60, false));
     starts(Case { committed: None, watermarks: vec![None, None], ..second(1000, 3) }, (2, 1000, true));
+    // The group's offset could not be set: it lies before the generation, and even before the log.
+    let early = |watermarks, low| Case { committed: Some(100), watermarks, ..second(600, low) };
+    starts(early(vec![None, None], 500), (2, 600, false));
+    starts(early(vec![None, None], 0), (2, 600, false));
+    starts(early(vec![Some((2, 700, NOW)), Some((2, 650, NOW))], 500), (2, 600, false));
 }
 
 #[test]
