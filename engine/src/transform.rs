@@ -80,7 +80,7 @@ pub enum Error {
         timeout_ms: u64,
     },
     /// The guest wanted more memory than it may have.
-    #[error("the transform needs more than {limit_bytes} bytes of memory: raise max_memory_bytes, or find what it keeps")]
+    #[error("the transform needs more than {limit_bytes} bytes of memory: raise max_memory, or find what it keeps")]
     OutOfMemory {
         /// The limit.
         limit_bytes: usize,
@@ -92,7 +92,7 @@ pub enum Error {
         what: &'static str,
     },
     /// The guest's answer, or what it passed to the host, is too large.
-    #[error("the transform's answer is larger than {limit_bytes} bytes: raise max_output_bytes, or write less")]
+    #[error("the transform's answer is larger than {limit_bytes} bytes: raise max_output, or write less")]
     TooLarge {
         /// The limit.
         limit_bytes: usize,

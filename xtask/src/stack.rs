@@ -132,7 +132,7 @@ fn write_environment(variables: &[(String, String)]) -> Result<()> {
 fn streamsync_context(guests: &Path) -> Result<PathBuf> {
     let context = target_dir().join("images/streamsync");
     copy_folder(&root().join("deploy/images/streamsync"), &context)?;
-    copy_folder(guests, &context.join("guests"))?;
+    copy_folder(guests, &context.join("transforms"))?;
     for (from, name) in [(target_dir().join("debug/streamsync"), "streamsync"), (root().join("deploy/streamsync.toml"), "streamsync.toml")]
     {
         std::fs::copy(&from, context.join(name)).with_context(|| format!("copy {}", from.display()))?;

@@ -195,10 +195,8 @@ fn count(result: &str, word: &str) -> u64 {
             if next == word {
                 Some(last)
             } else {
-                {
-                    last = next.parse().unwrap_or(last);
-                    None
-                }
+                last = next.parse().unwrap_or(last);
+                None
             }
         })
         .unwrap_or_default()

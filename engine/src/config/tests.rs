@@ -8,7 +8,7 @@ fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
 }
 
-/// Each `*.toml` of `tests/config` has its faults, line by line, in a file beside it; `STREAMSYNC_BLESS=1` writes them anew.
+/// Each `*.toml` of `tests/config` has its faults, line by line, in a file beside it; `UPDATE_EXPECTED=1` writes them anew.
 #[test]
 fn every_fault_of_every_case_is_told() {
     let mut seen = 0;
@@ -23,7 +23,7 @@ fn every_fault_of_every_case_is_told() {
         let found: String = faults.iter().map(|fault| format!("{fault}\n").replace(&directory, "")).collect();
         assert!(!found.contains("hunter2"), "a secret is shown: {found}");
         let expected = file.with_extension("txt");
-        if std::env::var_os("STREAMSYNC_BLESS").is_some() {
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
             std::fs::write(&expected, &found).unwrap();
         }
         assert_eq!(found, std::fs::read_to_string(&expected).unwrap(), "{}", file.display());

@@ -32,12 +32,12 @@ metrics! {
     WRITE_SECONDS = "streamsync_write_seconds", "histogram", ["sink"], "Time until the sink acknowledged a batch.";
     COMMIT_SECONDS = "streamsync_commit_seconds", "histogram", [], "Time until the consumer group had an offset.";
     BATCH_RECORDS = "streamsync_batch_records", "histogram", ["route"], "Records of a batch.";
-    WRITES = "streamsync_writes_total", "counter", ["sink", "result"], "Fenced writes by result: applied, duplicate, stale, conflict, refused, retried.";
+    WRITES = "streamsync_writes_total", "counter", ["sink", "result"], "Fenced writes by result: applied, duplicate, stale, conflict (the key has this version with other content: made by another module, or by one that is not deterministic), refused, retried.";
     DEAD_LETTERS = "streamsync_dead_letters_total", "counter", ["route", "stage", "code"], "Dead letters by the stage that met the fault and its code; at most 50 codes a route, then other.";
     KEYS_MARKED = "streamsync_keys_marked_total", "counter", ["route"], "Keys, of each sink, marked because a record of theirs was dead-lettered; a newer write clears the mark.";
     PASSED_OVER = "streamsync_passed_over_total", "counter", ["route", "kind"], "Records that are no row changes: heartbeat, transaction, schema_change, message, empty_record.";
     TRANSFORM_CALLS = "streamsync_transform_calls_total", "counter", ["route"], "Calls into the guest.";
-    TRANSFORM_TRAPS = "streamsync_transform_traps_total", "counter", ["route", "kind"], "Calls that ended in a trap, by kind.";
+    TRANSFORM_TRAPS = "streamsync_transform_traps_total", "counter", ["route", "kind"], "Calls that failed, by kind: trap, timeout, memory, output, contract, error.";
     TRANSFORM_RESTARTS = "streamsync_transform_restarts_total", "counter", ["route"], "Guest instances replaced, after a trap or because their memory had grown.";
     TRANSFORM_MEMORY_BYTES = "streamsync_transform_memory_bytes", "gauge", ["route"], "Linear memory of the route's guest instances.";
     GUEST = "streamsync_guest_total", "counter", ["route", "name"], "Counters of the guests themselves; at most 50 names a route, then other.";

@@ -38,8 +38,8 @@ pub(super) fn readme(project: &Project, table: &str, language: &str) -> String {
          streamsync transform build     # {name}.wasm; a missing tool is named\n    \
          streamsync transform test      # tests/events.jsonl, compared with tests/expected.txt; --update keeps what was seen\n    \
          streamsync transform verify    # the same bytes in every run\n\n\
-         `streamsync capture --config streamsync.toml --topic T --out tests/events.jsonl --overwrite` records events of your own. `route.toml` goes into\n\
-         `streamsync.toml`, beside `{name}.wasm`; `streamsync transform preview` shows first what would change.\n",
+         `streamsync capture --config FILE --topic T --out tests/events.jsonl --overwrite` records events of your own; FILE is the worker's\n\
+         configuration. `route.toml` goes into it, beside `{name}.wasm`; `streamsync transform preview` shows first what would change.\n",
         source = source(project.language)
     )
 }
