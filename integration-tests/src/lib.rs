@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod shop;
 pub mod stack;
 pub mod store;
+pub mod stores;
 pub mod tables;
 pub mod topics;
 pub mod versions;

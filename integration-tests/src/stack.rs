@@ -29,12 +29,10 @@ const MYSQL_ARGUMENTS: [&str; 8] = [
 
 /// Of the suite's cases, some of which stop it: what it acknowledged must be there afterwards.
 const DURABLE_REDIS: &[&str] = &["redis-server", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--databases", "64"];
-/// Of the benchmark: the server at its fastest is the hardest to keep up with.
-const VOLATILE_REDIS: &[&str] = &["redis-server", "--save", "", "--appendonly", "no"];
 
 /// An image, as `cargo xtask` provided it.
 #[derive(Clone, Debug, Deserialize)]
-struct Image {
+pub(crate) struct Image {
     image: String,
     stand_in: Option<String>,
 }
@@ -89,7 +87,8 @@ impl Stack {
         let mysql = mysql.with_mount(Mount::tmpfs_mount("/var/lib/mysql")).with_mapped_port(mysql_port, 3306.tcp());
         let listener = |_| Ok(Listener { advertised: free_port()?, port: free_port()? });
         let behind_proxies = (0..PROXIES).map(listener).collect::<Result<Vec<_>>>()?;
-        let mut kafka = kafka_environment(starter.request("kafka")?, &starter.host("kafka"), kafka_port, &behind_proxies);
+        let mut kafka =
+            kafka_environment(starter.request("kafka")?, &Listeners::behind_ports(&starter.host("kafka"), kafka_port, &behind_proxies));
         for (inside, listener) in (PROXIED_PORT..).zip(&behind_proxies) {
             kafka = kafka.with_mapped_port(listener.port, inside.tcp());
         }
@@ -213,60 +212,11 @@ impl Stack {
     }
 }
 
-/// Kafka and the stores alone: what the benchmark stands on.
-pub struct Stores {
-    images: BTreeMap<String, Image>,
-    /// As a client on this machine reaches it.
-    pub kafka: String,
-    /// Keeps nothing on disk.
-    pub redis: Store,
-    /// A server alone.
-    pub mongodb: Store,
-    broker: ContainerAsync<GenericImage>,
-}
-
-impl Stores {
-    /// Starts them beside each other.
-    ///
-    /// # Errors
-    /// An image is missing, or a system does not answer.
-    pub async fn start() -> Result<Self> {
-        let (images, label) = (read_images()?, read_label()?);
-        let network = format!("streamsync-bench-{}", std::process::id());
-        let starter = Starter { images: &images, network: &network, label: &label };
-        let port = free_port()?;
-        let request = kafka_environment(starter.request("kafka")?, &starter.host("kafka"), port, &[]).with_mapped_port(port, 19092.tcp());
-        let (broker, redis, mongodb) = tokio::try_join!(
-            launch(request),
-            starter.store(Place::new(Kind::Redis, "redis", VOLATILE_REDIS)?, None),
-            starter.store(Place::new(Kind::MongoDb, "mongodb", &[])?, None)
-        )?;
-        Ok(Self { kafka: format!("127.0.0.1:{port}"), redis, mongodb, broker, images })
-    }
-
-    /// The product in MongoDB's place, where it is not MongoDB.
-    #[must_use]
-    pub fn mongodb_stand_in(&self) -> Option<&str> {
-        stand_in(&self.images)
-    }
-
-    /// Removes the containers.
-    ///
-    /// # Errors
-    /// The engine refuses.
-    pub async fn remove(self) -> Result<()> {
-        for container in [self.broker, self.redis.container, self.mongodb.container] {
-            container.rm().await?;
-        }
-        Ok(())
-    }
-}
-
-fn stand_in(images: &BTreeMap<String, Image>) -> Option<&str> {
+pub(crate) fn stand_in(images: &BTreeMap<String, Image>) -> Option<&str> {
     images.get("mongodb").and_then(|image| image.stand_in.as_deref())
 }
 
-fn read_images() -> Result<BTreeMap<String, Image>> {
+pub(crate) fn read_images() -> Result<BTreeMap<String, Image>> {
     let file = PathBuf::from(std::env::var_os("STREAMSYNC_TEST_IMAGES").context(
         "STREAMSYNC_TEST_IMAGES is not set: start by `cargo xtask test` or `bench`, which provide the images, the engine and the guests",
     )?);
@@ -274,28 +224,29 @@ fn read_images() -> Result<BTreeMap<String, Image>> {
 }
 
 /// What marks the containers, so that `cargo xtask` finds those which a killed run left.
-fn read_label() -> Result<(String, String)> {
+pub(crate) fn read_label() -> Result<(String, String)> {
     let label = std::env::var("STREAMSYNC_TEST_LABEL").unwrap_or_else(|_| "streamsync.suite=by-hand".to_owned());
     let (name, value) = label.split_once('=').context("STREAMSYNC_TEST_LABEL is no name=value")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
-struct Starter<'a> {
-    images: &'a BTreeMap<String, Image>,
-    network: &'a str,
-    label: &'a (String, String),
+pub(crate) struct Starter<'a> {
+    pub(crate) images: &'a BTreeMap<String, Image>,
+    /// All containers are in it.
+    pub(crate) network: &'a str,
+    pub(crate) label: &'a (String, String),
 }
 
 impl Starter<'_> {
-    fn host(&self, role: &str) -> String {
+    pub(crate) fn host(&self, role: &str) -> String {
         format!("{}-{role}", self.network)
     }
 
-    fn request(&self, role: &str) -> Result<ContainerRequest<GenericImage>> {
+    pub(crate) fn request(&self, role: &str) -> Result<ContainerRequest<GenericImage>> {
         self.named(role, role)
     }
 
-    fn named(&self, role: &str, name: &str) -> Result<ContainerRequest<GenericImage>> {
+    pub(crate) fn named(&self, role: &str, name: &str) -> Result<ContainerRequest<GenericImage>> {
         let Some(Image { image, .. }) = self.images.get(role) else { bail!("no image for {role}") };
         // A registry's port has a colon as well, but no tag has a slash.
         let (repository, tag) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((image, "latest"));
@@ -303,7 +254,7 @@ impl Starter<'_> {
         Ok(request.with_label(&self.label.0, &self.label.1).with_startup_timeout(crate::deadline::PATIENCE))
     }
 
-    async fn store(&self, place: Place, data: Option<&Path>) -> Result<Store> {
+    pub(crate) async fn store(&self, place: Place, data: Option<&Path>) -> Result<Store> {
         let (role, inside) = place.kind.role();
         let mut request = self.named(role, &place.name)?.with_mapped_port(place.port, inside.tcp());
         if !place.arguments.is_empty() {
@@ -345,34 +296,57 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-async fn launch(request: ContainerRequest<GenericImage>) -> Result<ContainerAsync<GenericImage>> {
+pub(crate) async fn launch(request: ContainerRequest<GenericImage>) -> Result<ContainerAsync<GenericImage>> {
     request.start().await.context("a container does not start")
 }
 
-fn kafka_environment(
-    request: ContainerRequest<GenericImage>,
-    host: &str,
-    port: u16,
-    behind_proxies: &[Listener],
-) -> ContainerRequest<GenericImage> {
-    let mut listeners = "INTERNAL://:9092,HOST://:19092,CONTROLLER://:9093".to_owned();
-    let mut advertised = format!("INTERNAL://{host}:9092,HOST://127.0.0.1:{port}");
-    let mut protocols = "INTERNAL:PLAINTEXT,HOST:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
-    for (inside, listener) in (PROXIED_PORT..).zip(behind_proxies) {
-        listeners += &format!(",PROXY{inside}://:{inside}");
-        advertised += &format!(",PROXY{inside}://127.0.0.1:{}", listener.advertised);
-        protocols += &format!(",PROXY{inside}:PLAINTEXT");
+/// Where a broker listens, and what it tells its clients.
+pub(crate) struct Listeners {
+    listeners: String,
+    advertised: String,
+    protocols: String,
+    controller_port: u16,
+    between_brokers: &'static str,
+}
+
+impl Listeners {
+    /// In a network of containers, and on ports of this machine that lead into it.
+    pub(crate) fn behind_ports(host: &str, port: u16, behind_proxies: &[Listener]) -> Self {
+        let mut listeners = "INTERNAL://:9092,HOST://:19092,CONTROLLER://:9093".to_owned();
+        let mut advertised = format!("INTERNAL://{host}:9092,HOST://127.0.0.1:{port}");
+        let mut protocols = "INTERNAL:PLAINTEXT,HOST:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+        for (inside, listener) in (PROXIED_PORT..).zip(behind_proxies) {
+            listeners += &format!(",PROXY{inside}://:{inside}");
+            advertised += &format!(",PROXY{inside}://127.0.0.1:{}", listener.advertised);
+            protocols += &format!(",PROXY{inside}:PLAINTEXT");
+        }
+        Self { listeners, advertised, protocols, controller_port: 9093, between_brokers: "INTERNAL" }
     }
+
+    /// On this machine's own loopback.
+    pub(crate) fn on_loopback(port: u16, controller_port: u16) -> Self {
+        Self {
+            listeners: format!("HOST://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
+            advertised: format!("HOST://127.0.0.1:{port}"),
+            protocols: "HOST:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+            controller_port,
+            between_brokers: "HOST",
+        }
+    }
+}
+
+pub(crate) fn kafka_environment(request: ContainerRequest<GenericImage>, listeners: &Listeners) -> ContainerRequest<GenericImage> {
+    let voters = format!("1@localhost:{}", listeners.controller_port);
     let variables = [
         ("CLUSTER_ID", "5L6g3nShT-eMCtK--X86sw"),
         ("KAFKA_NODE_ID", "1"),
         ("KAFKA_PROCESS_ROLES", "broker,controller"),
-        ("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093"),
+        ("KAFKA_CONTROLLER_QUORUM_VOTERS", &voters),
         ("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER"),
-        ("KAFKA_LISTENERS", &listeners),
-        ("KAFKA_ADVERTISED_LISTENERS", &advertised),
-        ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", &protocols),
-        ("KAFKA_INTER_BROKER_LISTENER_NAME", "INTERNAL"),
+        ("KAFKA_LISTENERS", &listeners.listeners),
+        ("KAFKA_ADVERTISED_LISTENERS", &listeners.advertised),
+        ("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", &listeners.protocols),
+        ("KAFKA_INTER_BROKER_LISTENER_NAME", listeners.between_brokers),
         ("KAFKA_LOG_DIRS", "/tmp/kafka-logs"),
         ("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR", "1"),
         ("KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS", "4"),

@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::configuration::{self, Sink};
 use crate::topic::TOPIC;
 
-/// Between two looks at the counters.
-const LOOK: Duration = Duration::from_millis(25);
+/// Between two looks at the counters, each of which costs the worker the time to write all of its metrics.
+const LOOK: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(120);
 /// Ticks of /proc a second, on every Linux.
 const TICKS: f64 = 100.0;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use integration_tests::stack::Stores;
+use integration_tests::stores::Stores;
 use serde::Serialize;
 
 use crate::clients::{self, Sent};

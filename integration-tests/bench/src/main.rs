@@ -19,7 +19,7 @@ mod topic;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use integration_tests::stack::Stores;
+use integration_tests::stores::Stores;
 
 use crate::report::Report;
 
@@ -35,7 +35,10 @@ fn main() -> Result<()> {
     let drains = runtime.block_on(async {
         say("starting Kafka, Redis and MongoDB");
         let stores = Stores::start().await.context("the systems do not start")?;
-        let stand_in = stores.mongodb_stand_in().map(str::to_owned);
+        if stores.behind_proxy {
+            say("the Docker engine has another loopback than this: what its port proxy costs is in all figures");
+        }
+        let stand_in = stores.mongodb_stand_in.clone();
         if let Some(product) = &stand_in {
             say(&format!("MongoDB's place is taken by a stand-in, {product}: its figures are not MongoDB's"));
         }
