@@ -1,6 +1,7 @@
 //! Halts a lane whose guest only fails: that is no matter of single records, and every one of them would go to the dead-letter topic.
 
 use super::prepare::{Guested, Prepared};
+use crate::disposition;
 use crate::plan::Fault;
 use crate::transform::Error;
 
@@ -36,10 +37,13 @@ impl Breaker {
         let Some(last) = failed else { return Ok(()) };
         let records = &prepared.plan.records;
         let offset = records.records.get(last.record as usize).map_or(-1, |record| record.offset);
+        let (source, (_, code)) = (&records.source, disposition::label(&last.fault));
+        // A halt is shown to whoever asks over HTTP; the guest's own words may hold a row's values.
+        tracing::error!(source = %source, offset, error = %last.fault, "the last of the failures that halt the route");
         Err(format!(
-            "{} offset {offset}: the transform failed on all of the last {} events of this partition, on this one because {}; nothing more goes to \
-             the dead-letter topic; mend the module, or raise max_failures_in_a_row and send SIGHUP",
-            records.source, self.failures, last.fault
+            "{source} offset {offset}: the transform failed on all of the last {} events of this partition, on this one with {code} (the log has the \
+             guest's words); nothing more goes to the dead-letter topic; mend the module, or raise max_failures_in_a_row and send SIGHUP",
+            self.failures
         ))
     }
 }

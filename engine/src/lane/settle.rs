@@ -251,10 +251,12 @@ impl Settler {
         let faulty: BTreeSet<u32> = faults.iter().map(|fault| fault.record).collect();
         self.budget.take(faulty.len(), deployed).map_err(|limit| {
             let place = self.place(records, last.record);
+            let (stage, code) = disposition::label(&last.fault);
+            // As at the breaker: not in the guest's words.
+            tracing::error!(place, error = %last.fault, "the last of the faults that halt the route");
             let what = format!(
-                "{place}: more than {limit} records a minute would be dead-lettered, the last because {}; mend the transform, or raise \
-                 dead_letters.max_per_minute and start again",
-                last.fault
+                "{place}: more than {limit} records a minute would be dead-lettered, the last with {stage} {code} (the log has the words); mend the \
+                 transform, or raise dead_letters.max_per_minute and start again"
             );
             Halt::of_module(deployed, &what)
         })

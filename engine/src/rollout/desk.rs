@@ -253,7 +253,7 @@ impl Rollout {
         let name = &current.route.name;
         tracing::error!(route = name, cause, error = %refusal, "module refused");
         self.metrics.route(name).swap(SwapResult::Refused);
-        self.health.module_refused(name, &refusal.to_string());
+        self.health.module_refused(name, &refusal.in_public());
     }
 
     /// The second module is the first from now on, for all keys.

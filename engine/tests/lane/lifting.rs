@@ -263,7 +263,12 @@ async fn a_module_that_only_fails_is_replaced_and_nothing_is_lost() {
     log.append(0, &[Put(POISON), Put(POISON), Put(POISON)]);
     log.append(0, &[Put(10)]);
     let message = running.halted().await;
-    assert!(message.starts_with("shop.t/0 offset 3: the transform failed on all of the last 3 events"), "{message}");
+    assert!(
+        message.starts_with(
+            "shop.t/0 offset 3: the transform failed on all of the last 3 events of this partition, on this one with trapped ("
+        ),
+        "{message}"
+    );
     assert!(message.ends_with("The route goes on by itself as soon as it runs another module"), "{message}");
     // What comes meanwhile waits, also a partition.
     wait_for("the other partition is let go", || running.metrics.partitions_assigned.get() == 0).await;
@@ -331,7 +336,12 @@ async fn each_module_has_a_budget_of_its_own() {
     log.append(0, &[Put(2), Put(POISON)]);
     log.assign(0).await;
     let message = running.halted().await;
-    assert!(message.starts_with("shop.t partition 0 offset 5: more than 3 records a minute would be dead-lettered"), "{message}");
+    assert!(
+        message.starts_with(
+            "shop.t partition 0 offset 5: more than 3 records a minute would be dead-lettered, the last with transform trapped ("
+        ),
+        "{message}"
+    );
     assert_eq!((running.outcomes(), log.committed(0)), ((1, 3), Some(4)));
     // The next one fails on the same row, and may spend as much.
     assert!(running.swap("other.wasm").await.lifted);
