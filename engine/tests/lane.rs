@@ -16,6 +16,8 @@ mod redrive;
 mod rolling;
 #[path = "lane/shadow.rs"]
 mod shadow;
+#[path = "lane/starting.rs"]
+mod starting;
 #[path = "lane/swap.rs"]
 mod swap;
 #[path = "lane/worker.rs"]

@@ -246,18 +246,15 @@ impl Starts {
     where
         F: Future<Output = Result<T, sink::Error>>,
     {
+        let metrics = self.shared.metrics.sink(sink.name());
+        let mut wait = self.shared.health.asks(sink.name(), &metrics.up);
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         let mut told = false;
         loop {
             match ask().await {
-                Ok(answer) => {
-                    if told {
-                        self.shared.health.sink_state(sink.name(), true, "");
-                    }
-                    return Ok(answer);
-                }
+                Ok(answer) => return Ok(answer),
                 Err(error) if disposition::of_sink(&error) == Disposition::Retry => {
-                    self.shared.health.sink_state(sink.name(), false, &error.to_string());
+                    wait.away(&error.to_string());
                     if !told {
                         tracing::warn!(sink = sink.name(), error = %error, "a partition waits for a sink before it starts");
                     }

@@ -7,6 +7,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::source::TopicPartition;
 
+mod sinks;
+
+pub(super) use sinks::Sink;
+pub use sinks::SinkWait;
+
 /// The state of a worker. Lanes change their own part without a lock.
 pub struct Health {
     stalled_after: Duration,
@@ -58,13 +63,6 @@ pub struct ShownModule {
     pub digest: String,
     /// SHA-256 of a second module, and the share of keys that it writes.
     pub second: Option<(String, u32)>,
-}
-
-/// A sink as it is shown.
-#[derive(Clone, Debug)]
-pub(super) struct Sink {
-    pub(super) up: bool,
-    pub(super) message: String,
 }
 
 /// A partition as it is shown.
@@ -171,11 +169,6 @@ impl Health {
         self.lock().routes.entry(route.to_owned()).or_default().refused = Some(why.to_owned());
     }
 
-    /// A sink answers, or does not. The message holds no secret and no row.
-    pub fn sink_state(&self, name: &str, up: bool, message: &str) {
-        self.lock().sinks.insert(name.to_owned(), Sink { up, message: message.to_owned() });
-    }
-
     /// Why this worker is not ready; empty when it is.
     pub fn reasons(&self) -> Vec<String> {
         self.reasons_at(self.now_ms())
@@ -194,7 +187,7 @@ impl Health {
                 reasons.push(format!("route {name} is halted: {message}"));
             }
         }
-        for (name, sink) in state.sinks.iter().filter(|(_, sink)| !sink.up) {
+        for (name, sink) in state.sinks.iter().filter(|(_, sink)| !sink.is_up()) {
             reasons.push(format!("sink {name} is away: {}", sink.message));
         }
         for lane in state.lanes.values() {
@@ -270,8 +263,10 @@ impl Drop for LaneHealth {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test may fail by panicking")]
 mod tests {
     use super::*;
+    use prometheus::IntGauge;
 
     fn source() -> TopicPartition {
         TopicPartition { topic: "orders".into(), partition: 2 }
@@ -299,14 +294,16 @@ mod tests {
         assert_eq!(health.reasons(), ["starting: the consumer group has not answered yet"]);
         health.phase(Phase::Stopping);
         health.route_halted("orders", "too many dead letters");
-        health.sink_state("redis", false, "connection refused");
-        health.sink_state("mongodb", true, "");
+        let [redis, mongodb] = ["redis", "mongodb"].map(|name| IntGauge::new(name, "test").expect("a gauge"));
+        let mut waits = health.asks("redis", &redis);
+        waits.away("connection refused");
+        health.sink_found("mongodb", &mongodb);
         assert_eq!(
             health.reasons(),
             ["stopping", "route orders is halted: too many dead letters", "sink redis is away: connection refused"]
         );
         health.route_resumed("orders");
-        health.sink_state("redis", true, "");
+        drop(waits);
         health.phase(Phase::Running);
         assert_eq!(health.reasons(), Vec::<String>::new());
     }

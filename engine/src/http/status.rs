@@ -76,7 +76,7 @@ fn sinks(metrics: &Metrics, shown: &Shown<'_>) -> Vec<Value> {
         let counters = metrics.sink(name);
         json!({
             "name": name,
-            "up": sink.up,
+            "up": sink.is_up(),
             "message": sink.message,
             "applied": counters.outcome(WriteOutcome::Applied).get(),
             "duplicate": counters.outcome(WriteOutcome::Duplicate).get(),

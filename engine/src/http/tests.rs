@@ -49,7 +49,7 @@ async fn every_endpoint_answers() {
 
     health.phase(Phase::Running);
     health.route("orders", "shop.orders", "ecommerce.orders");
-    health.sink_state("redis", true, "");
+    health.sink_found("redis", &server.metrics.sink("redis").up);
     let lane = health.lane_started("orders", &TopicPartition { topic: "shop.orders".into(), partition: 1 });
     lane.settled(42);
     server.metrics.route("orders").applied.inc_by(7);
