@@ -146,6 +146,6 @@ fn trap(error: &transform::Error) -> Option<&'static str> {
         E::TooLarge { .. } => Some("output"),
         E::BrokenOutcome { .. } => Some("contract"),
         E::GuestError { .. } => Some("error"),
-        E::Rejected { .. } | E::OpenFailed { .. } | E::GivenUp { .. } | E::Unavailable { .. } => None,
+        E::Rejected { .. } | E::OpenFailed { .. } | E::GivenUp { .. } | E::Unavailable { .. } | E::NoPlace { .. } => None,
     }
 }
