@@ -205,9 +205,10 @@ impl Lane {
         }
         let observer = Observer { rollout, observed: observed_in };
         let mut tasks = JoinSet::new();
-        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, observer, plans_in, preparing));
+        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, Arc::clone(&meter), observer, plans_in, preparing));
         tasks.spawn(settle_all(settler, plans_out, progress::Settled { batches: settled_in, kept: kept_out }, settling));
-        tasks.spawn(progress::commit_all(shared, source, marks, progress::Keeping { batches: settled_out, kept: kept_in }, committing));
+        let keeping = progress::Keeping { batches: settled_out, kept: kept_in };
+        tasks.spawn(progress::commit_all(shared, source, marks, meter, keeping, committing));
 
         // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed. Where a sink
         // has lost data nothing more may be: the others end wherever they are, and whoever begins again repeats what they did.

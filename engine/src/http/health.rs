@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::source::TopicPartition;
 
+mod coming;
 mod sinks;
 
+pub use coming::Coming;
 pub(super) use sinks::Sink;
 pub use sinks::SinkWait;
 
@@ -75,6 +77,10 @@ pub(super) struct Lane {
     pub(super) lag: AtomicI64,
     /// Milliseconds since the Unix epoch; 0: never.
     pub(super) settled_at_ms: AtomicU64,
+    /// `None`: it is at work.
+    coming: Mutex<Option<Coming>>,
+    /// Whether it has been given to a lane.
+    runs: AtomicBool,
     waiting: AtomicBool,
     /// Milliseconds since `Health::since`: the last progress, or when records began to wait.
     moved_ms: AtomicU64,
@@ -106,16 +112,26 @@ impl Health {
         table.clone_into(&mut known.table);
     }
 
-    /// A partition was assigned.
+    /// A partition is at work.
     pub fn lane_started(self: &Arc<Self>, route: &str, source: &TopicPartition) -> LaneHealth {
+        let lane = self.partition_comes(route, source, None);
+        lane.runs();
+        lane
+    }
+
+    /// A partition was assigned, or begins again: nobody knows yet where it starts. `coming` is what was told of it so far.
+    pub fn partition_comes(self: &Arc<Self>, route: &str, source: &TopicPartition, coming: Option<Coming>) -> LaneHealth {
+        let now_ms = self.now_ms();
         let lane = Arc::new(Lane {
             route: route.to_owned(),
             source: source.clone(),
             next_offset: AtomicI64::new(-1),
             lag: AtomicI64::new(-1),
             settled_at_ms: AtomicU64::new(0),
+            coming: Mutex::new(Some(coming.unwrap_or_else(|| Coming::since(now_ms)))),
+            runs: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
-            moved_ms: AtomicU64::new(self.now_ms()),
+            moved_ms: AtomicU64::new(now_ms),
         });
         let mut state = self.lock();
         let id = state.next_lane;
@@ -154,7 +170,7 @@ impl Health {
 
     /// Whether this worker has a lane of the partition.
     pub fn has_lane(&self, source: &TopicPartition) -> bool {
-        self.lock().lanes.values().any(|lane| lane.source == *source)
+        self.lock().lanes.values().any(|lane| lane.source == *source && lane.runs.load(Ordering::Relaxed))
     }
 
     /// A route runs this module from now on.
@@ -191,11 +207,7 @@ impl Health {
             reasons.push(format!("sink {name} is away: {}", sink.message));
         }
         for lane in state.lanes.values() {
-            if let Some(stalled) = lane.stalled_for(now_ms, self.stalled_after) {
-                let TopicPartition { topic, partition } = &lane.source;
-                let seconds = stalled.as_secs();
-                reasons.push(format!("partition {partition} of {topic} has records waiting and settled none for {seconds} s"));
-            }
+            reasons.extend(lane.stalled(now_ms, self.stalled_after));
         }
         reasons
     }
@@ -203,7 +215,7 @@ impl Health {
     pub(super) fn show<T>(&self, show: impl FnOnce(&dyn Fn(&Lane) -> bool, Shown<'_>) -> T) -> T {
         let now_ms = self.now_ms();
         let state = self.lock();
-        let stalled = |lane: &Lane| lane.stalled_for(now_ms, self.stalled_after).is_some();
+        let stalled = |lane: &Lane| lane.stalled(now_ms, self.stalled_after).is_some();
         let lanes: Vec<&Lane> = state.lanes.values().map(Arc::as_ref).collect();
         show(&stalled, Shown { phase: state.phase, uptime: self.since.elapsed(), lanes, routes: &state.routes, sinks: &state.sinks })
     }
@@ -228,9 +240,20 @@ pub(super) struct Shown<'s> {
 }
 
 impl Lane {
-    fn stalled_for(&self, now_ms: u64, stalled_after: Duration) -> Option<Duration> {
-        let still = Duration::from_millis(now_ms.saturating_sub(self.moved_ms.load(Ordering::Relaxed)));
-        (self.waiting.load(Ordering::Relaxed) && still > stalled_after).then_some(still)
+    /// What is wrong with a partition that does not go on.
+    fn stalled(&self, now_ms: u64, stalled_after: Duration) -> Option<String> {
+        let TopicPartition { topic, partition } = &self.source;
+        let too_long = |since_ms: u64| {
+            let still = Duration::from_millis(now_ms.saturating_sub(since_ms));
+            (still > stalled_after).then_some(still.as_secs())
+        };
+        if let Some(coming) = &*self.coming()
+            && let Some(seconds) = too_long(coming.since_ms)
+        {
+            return Some(format!("partition {partition} of {topic} is not at work for {seconds} s: {}", coming.why()));
+        }
+        let seconds = too_long(self.moved_ms.load(Ordering::Relaxed)).filter(|_| self.waiting.load(Ordering::Relaxed))?;
+        Some(format!("partition {partition} of {topic} has records waiting and settled none for {seconds} s"))
     }
 }
 
@@ -286,6 +309,47 @@ mod tests {
         lane.waiting(true);
         drop(lane);
         assert_eq!(health.reasons_at(3_600_000), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_partition_that_never_starts_is_told_of() {
+        let health = Health::new(Duration::from_secs(60));
+        health.phase(Phase::Running);
+        let check = |at_ms: u64, expected: &[&str]| {
+            let expected: Vec<String> =
+                expected.iter().map(|why| format!("partition 2 of orders is not at work for 61 s: {why}")).collect();
+            assert_eq!(health.reasons_at(at_ms), expected);
+        };
+        let lane = health.partition_comes("orders", &source(), None);
+        check(59_000, &[]);
+        check(61_500, &["it waits for answers of Kafka and the sinks"]);
+        lane.waits_for("Kafka: no leader");
+        check(61_500, &["it waits for Kafka: no leader"]);
+        lane.answered();
+        check(61_500, &["it waits for answers of Kafka and the sinks"]);
+        assert!(!health.has_lane(&source()));
+        lane.runs();
+        assert!(health.has_lane(&source()));
+        check(3_600_000, &[]);
+        assert_eq!(lane.coming(), None);
+        drop(lane);
+
+        // One that begins again and again counts from the first time on, until it has kept something.
+        let mut coming = Some(health.comes_again(None, "sink one was emptied"));
+        for _ in 0..3 {
+            let lane = health.partition_comes("orders", &source(), coming);
+            lane.waits_for("Kafka: no leader");
+            check(61_500, &["it waits for Kafka: no leader"]);
+            lane.runs();
+            lane.settled(5);
+            check(61_500, &["it began again and has kept nothing since: sink one was emptied"]);
+            coming = Some(health.comes_again(lane.coming(), "sink one was emptied"));
+        }
+        let lane = health.partition_comes("orders", &source(), coming);
+        lane.runs();
+        lane.kept();
+        check(3_600_000, &[]);
+        assert_eq!(lane.coming(), None);
     }
 
     #[test]

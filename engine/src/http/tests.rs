@@ -66,6 +66,11 @@ async fn every_endpoint_answers() {
     let status: serde_json::Value = serde_json::from_str(&request(address, "GET", "/status").await.1).unwrap();
     assert_eq!(status.pointer("/routes/0/unproven"), Some(&"a second snapshot".into()));
     assert_eq!(request(address, "GET", "/ready").await.0, 200, "what is unproven still syncs");
+    let coming = health.partition_comes("orders", &TopicPartition { topic: "shop.orders".into(), partition: 2 }, None);
+    coming.waits_for("sink redis: refused");
+    let status: serde_json::Value = serde_json::from_str(&request(address, "GET", "/status").await.1).unwrap();
+    assert_eq!(status.pointer("/partitions/0/coming"), Some(&serde_json::Value::Null));
+    assert_eq!(status.pointer("/partitions/1/coming"), Some(&"it waits for sink redis: refused".into()));
     let (code, page) = request(address, "GET", "/").await;
     assert!(code == 200 && page.starts_with("<!doctype html>"));
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use streamsync::commit::{self, Commits};
+use streamsync::config::Settings;
 use streamsync::dead_letter::MemoryDeadLetters;
 use streamsync::engine::{self, Parts};
 use streamsync::http::Health;
@@ -18,7 +19,7 @@ use streamsync::sink::Sink;
 use streamsync::source::{
     self, BatchLimits, CommittedPartition, PartitionReader, RecordBatch, Reply, Source, SourceEvent, StartAt, TopicPartition,
 };
-use streamsync::transform::TransformHost;
+use streamsync::transform::{Module, TransformHost};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -26,11 +27,16 @@ use crate::rolling::{modules, settings, wait_for};
 use crate::worker::OneTopic;
 use crate::world::{self, FaultySink, Row, locked};
 
+/// Makes the error of each question.
+pub type Unanswered = fn() -> source::Error;
+
 /// A group with one member, and a log in memory.
 pub struct Log {
     pub partitions: Mutex<BTreeMap<TopicPartition, Vec<RecordBatch>>>,
     pub grown: watch::Sender<()>,
     pub committed: Mutex<BTreeMap<TopicPartition, i64>>,
+    /// What whoever asks for the offsets hears instead.
+    pub look: Mutex<Option<Unanswered>>,
     /// The partition of each read.
     pub reads: Mutex<Vec<i32>>,
     /// `None`: the member has left.
@@ -99,6 +105,10 @@ impl Commits for Log {
 
 impl Source for Member {
     fn look<'a>(&'a self, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<CommittedPartition>, source::Error>> {
+        let unanswered = *locked(&self.0.look);
+        if let Some(unanswered) = unanswered {
+            return ready(Err(unanswered())).boxed();
+        }
         let committed = self.0.committed(source.partition);
         ready(Ok(Some(CommittedPartition { source: source.clone(), committed, low: 0, high: self.0.high(source) }))).boxed()
     }
@@ -146,6 +156,8 @@ pub struct Running {
     pub log: Arc<Log>,
     pub one: Arc<FaultySink>,
     pub letters: Arc<MemoryDeadLetters>,
+    pub module: Arc<Module>,
+    pub settings: Arc<Settings>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
     pub requests: Requests,
@@ -162,10 +174,17 @@ impl Running {
 
     /// With a module in place of the configured one.
     pub async fn with(module: &str, transform: &str, identities: MemoryIdentities) -> Self {
+        Self::altered(module, transform, identities, |_| {}).await
+    }
+
+    /// With other settings too.
+    pub async fn altered(module: &str, transform: &str, identities: MemoryIdentities, alter: impl FnOnce(&mut Settings)) -> Self {
         let modules = modules();
         let component = std::fs::read(modules.path().join(module)).expect("there");
         std::fs::write(modules.path().join("guest.wasm"), component).expect("written");
-        let settings = Arc::new(settings(&modules, transform));
+        let mut settings = settings(&modules, transform);
+        alter(&mut settings);
+        let settings = Arc::new(settings);
         let module = TransformHost::new(&settings.transforms).expect("a host").load(&settings.routes[0].transform).expect("a module");
         let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
         let letters = Arc::new(MemoryDeadLetters::new(100));
@@ -176,16 +195,17 @@ impl Running {
             dead_letters: Arc::clone(&letters) as _,
             identities: Arc::new(identities),
             topics: Arc::new(OneTopic),
-            modules: vec![module],
+            modules: vec![Arc::clone(&module)],
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             machine: Machine::REAL,
-            settings,
+            settings: Arc::clone(&settings),
         };
         let log = Arc::new(Log {
             partitions: Mutex::default(),
             grown: watch::Sender::default(),
             committed: Mutex::default(),
+            look: Mutex::default(),
             reads: Mutex::default(),
             events: Mutex::default(),
         });
@@ -201,7 +221,7 @@ impl Running {
             stopped.await.ok();
         }));
         wait_for("the worker is a member", || locked(&log.events).is_some()).await;
-        Self { log, one, letters, metrics, health, requests, stop, worker, _modules: modules }
+        Self { log, one, letters, module, settings, metrics, health, requests, stop, worker, _modules: modules }
     }
 
     pub async fn swap(&self, module: &str) -> Done {
