@@ -85,10 +85,9 @@ impl Shared {
         }
     }
 
-    /// Says whether a route's stores may hold rows that MySQL no longer has, and why.
-    pub(crate) fn unproven(&self, route: &str, why: Option<String>) {
-        self.metrics.route(route).unproven.set(i64::from(why.is_some()));
-        self.health.route_unproven(route, why);
+    /// Says why a route's stores may hold rows that MySQL no longer has.
+    pub(crate) fn unproven(&self, route: &str, why: &str) {
+        self.health.route_unproven(route, why, &self.metrics.route(route).unproven);
     }
 }
 

@@ -298,7 +298,7 @@ impl Starting<'_> {
             self.patiently("the control topic", disposition::of_identity, || self.shared.identities.store(name, &entry)).await?;
             if let Some(route) = &self.route {
                 let why = format!("{} was put back to before the last rebuild's sweep, or emptied", sink.name());
-                self.shared.unproven(&route.name, Some(why));
+                self.shared.unproven(&route.name, &why);
             }
             break;
         }
@@ -309,7 +309,7 @@ impl Starting<'_> {
         if let Some(route) = &self.route
             && let Some(why) = found.record.unproven()
         {
-            self.shared.unproven(&route.name, Some(why));
+            self.shared.unproven(&route.name, &why);
         }
         tracing::info!(
             topic = %partition.source.topic,

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use prometheus::IntGauge;
+
 use crate::source::TopicPartition;
 
 mod coming;
@@ -49,6 +51,8 @@ pub(super) struct Route {
     pub(super) table: String,
     pub(super) halted: Option<String>,
     pub(super) unproven: Option<String>,
+    /// How often it was told to be unproven.
+    doubts: u64,
     pub(super) module: ShownModule,
     /// Why the last wish for another module was refused.
     pub(super) refused: Option<String>,
@@ -157,9 +161,31 @@ impl Health {
         self.lock().routes.entry(route.to_owned()).or_default().halted = None;
     }
 
-    /// Whether a route's stores may hold rows that MySQL no longer has, and why. The worker is ready all the same.
-    pub fn route_unproven(&self, route: &str, why: Option<String>) {
-        self.lock().routes.entry(route.to_owned()).or_default().unproven = why;
+    /// A route's stores may hold rows that MySQL no longer has. The worker is ready all the same. `unproven` is the route's gauge, which changes
+    /// under the same lock.
+    pub fn route_unproven(&self, route: &str, why: &str, unproven: &IntGauge) {
+        let mut state = self.lock();
+        let known = state.routes.entry(route.to_owned()).or_default();
+        known.unproven = Some(why.to_owned());
+        known.doubts += 1;
+        unproven.set(1);
+    }
+
+    /// How often a route was told to be unproven.
+    pub fn doubts(&self, route: &str) -> u64 {
+        self.lock().routes.get(route).map_or(0, |route| route.doubts)
+    }
+
+    /// A route's stores hold what the topic has, unless there was a doubt since `doubts` was asked for; `false`: there was.
+    pub fn route_proven(&self, route: &str, doubts: u64, unproven: &IntGauge) -> bool {
+        let mut state = self.lock();
+        let known = state.routes.entry(route.to_owned()).or_default();
+        if known.doubts != doubts {
+            return false;
+        }
+        known.unproven = None;
+        unproven.set(0);
+        true
     }
 
     /// The routes that are unproven.
@@ -289,7 +315,6 @@ impl Drop for LaneHealth {
 #[expect(clippy::expect_used, reason = "a test may fail by panicking")]
 mod tests {
     use super::*;
-    use prometheus::IntGauge;
 
     fn source() -> TopicPartition {
         TopicPartition { topic: "orders".into(), partition: 2 }
@@ -350,6 +375,19 @@ mod tests {
         lane.kept();
         check(3_600_000, &[]);
         assert_eq!(lane.coming(), None);
+    }
+
+    #[test]
+    fn a_doubt_outlives_a_proof_that_did_not_know_of_it() {
+        let health = Health::new(Duration::from_secs(60));
+        let unproven = IntGauge::new("unproven", "test").expect("a gauge");
+        health.route_unproven("orders", "a rebuild is under way", &unproven);
+        let doubts = health.doubts("orders");
+        health.route_unproven("orders", "a second snapshot", &unproven);
+        assert!(!health.route_proven("orders", doubts, &unproven));
+        assert_eq!((health.unproven_routes(), unproven.get()), (vec!["orders".to_owned()], 1));
+        assert!(health.route_proven("orders", health.doubts("orders"), &unproven));
+        assert_eq!((health.unproven_routes(), unproven.get()), (Vec::new(), 0));
     }
 
     #[test]

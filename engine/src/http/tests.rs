@@ -62,7 +62,7 @@ async fn every_endpoint_answers() {
     assert_eq!(status.pointer("/routes/0/applied"), Some(&7.into()));
     assert_eq!(status.pointer("/sinks/0/up"), Some(&true.into()));
     assert_eq!(status.pointer("/routes/0/unproven"), Some(&serde_json::Value::Null));
-    health.route_unproven("orders", Some("a second snapshot".to_owned()));
+    health.route_unproven("orders", "a second snapshot", &server.metrics.route("orders").unproven);
     let status: serde_json::Value = serde_json::from_str(&request(address, "GET", "/status").await.1).unwrap();
     assert_eq!(status.pointer("/routes/0/unproven"), Some(&"a second snapshot".into()));
     assert_eq!(request(address, "GET", "/ready").await.0, 200, "what is unproven still syncs");

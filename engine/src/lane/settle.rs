@@ -133,7 +133,7 @@ impl Settler {
                     self.source.partition, first.offset
                 );
                 tracing::warn!(route = self.route_name(), why, "the route is unproven until `streamsync rebuild` has swept");
-                self.shared.unproven(self.route_name(), Some(why));
+                self.shared.unproven(self.route_name(), &why);
             }
         }
         Ok(())

@@ -156,6 +156,7 @@ pub struct Running {
     pub log: Arc<Log>,
     pub one: Arc<FaultySink>,
     pub letters: Arc<MemoryDeadLetters>,
+    pub identities: Arc<MemoryIdentities>,
     pub module: Arc<Module>,
     pub settings: Arc<Settings>,
     pub metrics: Arc<Metrics>,
@@ -185,6 +186,7 @@ impl Running {
         let mut settings = settings(&modules, transform);
         alter(&mut settings);
         let settings = Arc::new(settings);
+        let identities = Arc::new(identities);
         let module = TransformHost::new(&settings.transforms).expect("a host").load(&settings.routes[0].transform).expect("a module");
         let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
         let letters = Arc::new(MemoryDeadLetters::new(100));
@@ -193,7 +195,7 @@ impl Running {
         let parts = Parts {
             sinks: vec![Arc::clone(&one) as Arc<dyn Sink>, two],
             dead_letters: Arc::clone(&letters) as _,
-            identities: Arc::new(identities),
+            identities: Arc::clone(&identities) as _,
             topics: Arc::new(OneTopic),
             modules: vec![Arc::clone(&module)],
             metrics: Arc::clone(&metrics),
@@ -221,7 +223,7 @@ impl Running {
             stopped.await.ok();
         }));
         wait_for("the worker is a member", || locked(&log.events).is_some()).await;
-        Self { log, one, letters, module, settings, metrics, health, requests, stop, worker, _modules: modules }
+        Self { log, one, letters, identities, module, settings, metrics, health, requests, stop, worker, _modules: modules }
     }
 
     pub async fn swap(&self, module: &str) -> Done {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use streamsync::identity::MemoryIdentities;
+use streamsync::identity::{Beginning, Entry, FirstSeen, Identities as _, MemoryIdentities, Rebuild, Seen};
+use streamsync::sink::TopicIdentity;
+use streamsync::source::cluster::UNKNOWN_ID;
 use streamsync::source::{self, Reply, SourceEvent};
 use streamsync::transform::{Guest, SetupError};
 
 use crate::group::{Running, partition};
 use crate::rolling::wait_for;
-use crate::world::Row::Put;
+use crate::world::Row::{Put, Read};
 use crate::world::locked;
 
 /// What `/ready` and the gauge say of store one.
@@ -183,5 +185,36 @@ async fn a_guest_that_takes_long_to_start_holds_nobody_up() {
     log.tell(SourceEvent::Revoked { partitions: vec![partition(0)], lost: false, done }).await;
     wait_for("it is let go", || answer.try_recv().is_ok()).await;
     assert_eq!((running.metrics.route("rows").halted.get(), running.metrics.partitions_assigned.get()), (0, 0));
+    running.stop().await.expect("in order");
+}
+
+/// A sweep may take hours, in which another worker notes what makes the route unproven again.
+#[tokio::test(start_paused = true)]
+async fn what_is_noted_during_a_sweep_leaves_the_route_unproven() {
+    let identities = MemoryIdentities::default();
+    let identity = TopicIdentity { cluster_id: "mock".into(), topic_id: UNKNOWN_ID.into(), partitions: 1, generation: 2 };
+    for entry in [
+        Entry::Beginning(Beginning { generation: 2, offsets: vec![0], begun_at_ms: 1 }),
+        Entry::Rebuild(Rebuild { generation: 2, ends: Some(vec![2]), swept_at_ms: None }),
+        Entry::Identity(identity),
+    ] {
+        identities.store("shop.t", &entry).await.expect("in memory");
+    }
+    let running = Running::start("", identities).await;
+    let log = &running.log;
+    running.one.store.plant("t", b"t:99", b"{}".to_vec());
+    log.append(0, &[Read(1), Read(2)]);
+    log.assign(0).await;
+    running.settled(0).await;
+    running.one.hold();
+    // By then it sweeps.
+    tokio::time::sleep(running.settings.loss_check_interval * 3).await;
+    let second = Entry::Seen(0, Seen::SecondSnapshot, FirstSeen { generation: 2, offset: 7 });
+    running.identities.store("shop.t", &second).await.expect("in memory");
+    assert_eq!(running.stored(), [1, 2, 99]);
+    running.one.release();
+    wait_for("it has swept", || running.stored() == [1, 2]).await;
+    tokio::time::sleep(running.settings.loss_check_interval * 10).await;
+    assert_eq!((running.metrics.route("rows").unproven.get(), running.health.unproven_routes()), (1, vec!["rows".to_owned()]));
     running.stop().await.expect("in order");
 }
