@@ -128,7 +128,7 @@ fn of_transform(error: &transform::Error) -> Disposition {
         | E::TooLarge { .. }
         | E::OpenFailed { .. }
         | E::GivenUp { .. } => Disposition::DeadLetter,
-        E::Unavailable { .. } => Disposition::Halt,
+        E::Unavailable { .. } | E::NoPlace { .. } => Disposition::Halt,
     }
 }
 

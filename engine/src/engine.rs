@@ -202,9 +202,11 @@ async fn check_sinks(parts: &Parts) -> Result<(), Error> {
 
 async fn check_sink(parts: &Parts, sink: &dyn Sink) -> Result<(), Error> {
     tracing::info!(sink = sink.name(), "connecting");
+    let metrics = parts.metrics.sink(sink.name());
+    let mut wait = parts.health.asks(sink.name(), &metrics.up);
     let mut backoff = Backoff::new(&parts.settings.retry);
     while let Err(error) = sink.check().await {
-        parts.health.sink_state(sink.name(), false, &error.to_string());
+        wait.away(&error.to_string());
         match disposition::of_sink(&error) {
             Disposition::Retry => {
                 tracing::warn!(sink = sink.name(), error = %error, "waiting for the sink");
@@ -213,7 +215,8 @@ async fn check_sink(parts: &Parts, sink: &dyn Sink) -> Result<(), Error> {
             Disposition::DeadLetter | Disposition::Halt => return Err(error.into()),
         }
     }
-    parts.health.sink_state(sink.name(), true, "");
+    drop(wait);
+    parts.health.sink_found(sink.name(), &metrics.up);
     tracing::info!(sink = sink.name(), "sink is ready");
     Ok(())
 }

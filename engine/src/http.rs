@@ -17,7 +17,7 @@ pub mod health;
 mod status;
 
 pub use control::Control;
-pub use health::{Health, LaneHealth, Phase, ShownModule};
+pub use health::{Coming, Health, LaneHealth, Phase, ShownModule, SinkWait};
 
 use crate::metrics::Metrics;
 

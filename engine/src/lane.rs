@@ -85,10 +85,9 @@ impl Shared {
         }
     }
 
-    /// Says whether a route's stores may hold rows that MySQL no longer has, and why.
-    pub(crate) fn unproven(&self, route: &str, why: Option<String>) {
-        self.metrics.route(route).unproven.set(i64::from(why.is_some()));
-        self.health.route_unproven(route, why);
+    /// Says why a route's stores may hold rows that MySQL no longer has.
+    pub(crate) fn unproven(&self, route: &str, why: &str) {
+        self.health.route_unproven(route, why, &self.metrics.route(route).unproven);
     }
 }
 
@@ -205,9 +204,10 @@ impl Lane {
         }
         let observer = Observer { rollout, observed: observed_in };
         let mut tasks = JoinSet::new();
-        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, meter, observer, plans_in, preparing));
+        tasks.spawn(prepare_all(Arc::clone(&shared), prepare, reader, Arc::clone(&meter), observer, plans_in, preparing));
         tasks.spawn(settle_all(settler, plans_out, progress::Settled { batches: settled_in, kept: kept_out }, settling));
-        tasks.spawn(progress::commit_all(shared, source, marks, progress::Keeping { batches: settled_out, kept: kept_in }, committing));
+        let keeping = progress::Keeping { batches: settled_out, kept: kept_in };
+        tasks.spawn(progress::commit_all(shared, source, marks, meter, keeping, committing));
 
         // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed. Where a sink
         // has lost data nothing more may be: the others end wherever they are, and whoever begins again repeats what they did.

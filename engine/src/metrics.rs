@@ -131,7 +131,7 @@ pub struct SinkMetrics {
     pub retries: IntCounter,
     /// Seconds of one batch's write.
     pub write_seconds: Histogram,
-    /// 1 while the sink answers.
+    /// 0 while anyone waits for the sink; [`crate::http::Health`] alone sets it.
     pub up: IntGauge,
     /// Partitions that were read again because the sink was not as their lanes had left it.
     pub rewinds: IntCounter,

@@ -115,6 +115,12 @@ pub enum Error {
         /// What wasmtime or the guest's `init` said, and the remedy.
         message: String,
     },
+    /// No instance could be made because others have all the places. It passes as soon as one of them ends.
+    #[error("no instance of the transform could be made: {message}; raise transforms.max_instances")]
+    NoPlace {
+        /// What wasmtime said.
+        message: String,
+    },
 }
 
 impl Error {
@@ -130,7 +136,7 @@ impl Error {
             Self::TooLarge { .. } => "too-large",
             Self::OpenFailed { .. } => "open-failed",
             Self::GivenUp { .. } => "given-up",
-            Self::Unavailable { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::NoPlace { .. } => "unavailable",
         }
     }
 }

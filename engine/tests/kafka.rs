@@ -223,6 +223,22 @@ async fn a_restarted_worker_resumes_at_its_commit() {
     member.leave().await;
 }
 
+/// What no patience mends is told as such, with its remedy; the rest is asked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_may_not_be_asked_needs_the_operator() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
+    let kafka = kafka();
+    // A broker's answers can't be chosen.
+    let Some(mock) = &kafka.mock else { return };
+    let mut member = Member::join(&kafka.settings());
+    member.assigned().await;
+    mock.request_errors(RDKafkaApiKey::OffsetFetch, &[Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED]);
+    let error = member.source.look(&kafka.source(0)).await.expect_err("refused");
+    assert!(matches!(error, streamsync::source::Error::Setup { .. }), "{error}");
+    assert!(error.to_string().contains("permit READ on the consumer group"), "{error}");
+    member.leave().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_keeps_its_limits_and_a_dropped_wait_loses_nothing() {
     let kafka = kafka();

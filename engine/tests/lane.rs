@@ -1,6 +1,8 @@
 //! What a lane promises, with every IO replaced: one outcome a record, no offset past an unsettled one, an end whenever one is ordered.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, unreachable_pub, reason = "a test fails by panicking")]
 
+#[path = "lane/group.rs"]
+mod group;
 #[path = "lane/kept.rs"]
 mod kept;
 #[path = "lane/lifting.rs"]
@@ -14,6 +16,8 @@ mod redrive;
 mod rolling;
 #[path = "lane/shadow.rs"]
 mod shadow;
+#[path = "lane/starting.rs"]
+mod starting;
 #[path = "lane/swap.rs"]
 mod swap;
 #[path = "lane/worker.rs"]

@@ -49,11 +49,23 @@ async fn prove(shared: &Shared, route: &RouteSettings, mut record: TopicRecord) 
         tracing::warn!(route = route.name, error = message, "the sweep that ends a rebuild failed; it is begun again");
         return;
     }
-    let why = record.unproven();
-    if why.is_none() {
-        tracing::info!(route = route.name, "the route is proven: its sinks hold what the topic has, and nothing else");
+    let doubts = shared.health.doubts(&route.name);
+    let why = match record.unproven() {
+        Some(why) => Some(why),
+        // A sweep may take hours, and the record is older than it: what lanes have noted since counts too, also those of other workers.
+        None => match shared.identities.load(std::slice::from_ref(&route.topic)).await {
+            Ok(mut records) => records.remove(&route.topic).unwrap_or_default().unproven(),
+            Err(error) => return tracing::warn!(route = route.name, error = %error, "whether the route is proven can't be read now"),
+        },
+    };
+    match why {
+        Some(why) => shared.unproven(&route.name, &why),
+        None if shared.health.route_proven(&route.name, doubts, &shared.metrics.route(&route.name).unproven) => {
+            tracing::info!(route = route.name, "the route is proven: its sinks hold what the topic has, and nothing else");
+        }
+        // A lane of this worker has noted something that the record did not have yet.
+        None => {}
     }
-    shared.unproven(&route.name, why);
 }
 
 /// Sweeps where that is due, and takes into the record what came of it.

@@ -1,17 +1,22 @@
 //! Where a partition starts: asks everyone who knows something of it, lets [`identity::resolve`] decide, records what it decided, and takes
-//! over the sinks' watermarks. It waits as long as it takes for whoever is away: no other partition waits with it.
+//! over the sinks' watermarks. It waits as long as it takes for whoever is away: no other partition waits with it, and the status tells for
+//! whom it waits.
+
+mod ask;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
 
 use super::proof;
 use crate::config::{OnTruncate, RouteSettings};
-use crate::disposition::{self, Disposition};
+use crate::disposition;
+use crate::http::LaneHealth;
 use crate::identity::{self, Entry, History, Known, Rebuild, Start, TopicRecord};
-use crate::lane::{Backoff, Behind, Mark, Shared};
-use crate::sink::{self, Sink, TopicIdentity, Watermark};
+use crate::lane::{Backoff, Behind, Budget, Halt, Mark, Prepare, Shared};
+use crate::rollout::RouteRollout;
+use crate::sink::{Sink, TopicIdentity, Watermark};
 use crate::source::cluster::{TopicFacts, Topics};
 use crate::source::{CommittedPartition, PartitionReader, Source, StartAt, TopicPartition};
 
@@ -20,6 +25,18 @@ pub(super) struct Starts {
     shared: Arc<Shared>,
     source: Arc<dyn Source>,
     topic_facts: Arc<dyn Topics>,
+    rollouts: Vec<Arc<RouteRollout>>,
+    /// What is being asked for partitions that begin again.
+    again: Mutex<Weak<Asked>>,
+}
+
+/// One partition on its way.
+struct Starting<'s> {
+    starts: &'s Starts,
+    shared: &'s Shared,
+    source: &'s TopicPartition,
+    route: Option<Arc<RouteSettings>>,
+    health: &'s LaneHealth,
 }
 
 /// What was asked for partitions that came together: the control topic once, and each topic once.
@@ -51,52 +68,86 @@ pub(super) struct Ready {
     pub(super) start: Start,
     pub(super) reader: Box<dyn PartitionReader>,
     pub(super) marks: Vec<Mark>,
-    pub(super) history: History,
+    pub(super) prepare: Prepare,
+    pub(super) budget: Arc<Budget>,
 }
 
 impl Starts {
-    pub(super) fn new(shared: Arc<Shared>, source: Arc<dyn Source>, topic_facts: Arc<dyn Topics>) -> Self {
-        Self { shared, source, topic_facts }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        source: Arc<dyn Source>,
+        topic_facts: Arc<dyn Topics>,
+        rollouts: Vec<Arc<RouteRollout>>,
+    ) -> Self {
+        Self { shared, source, topic_facts, rollouts, again: Mutex::default() }
     }
 
-    /// Begins to read a partition. `again`: a sink had lost data, and must first be found fit. `None`: the partition has gone meanwhile; the
-    /// error is what only an operator can mend.
-    pub(super) async fn start(&self, source: &TopicPartition, asked: &Asked, again: bool) -> Result<Option<Ready>, String> {
-        let route = self.shared.settings.routes.iter().find(|r| *r.topic == *source.topic).map(Arc::clone);
-        let sinks = self.sinks(route.as_deref());
+    /// Begins to read a partition. `None`: it has gone meanwhile; the error is what halts its route. `asked`: what partitions that came with
+    /// it ask; without it the partition begins again after a loss, and the sinks must first be found fit.
+    pub(super) async fn start(
+        &self,
+        source: &TopicPartition,
+        asked: Option<Arc<Asked>>,
+        health: &LaneHealth,
+    ) -> Result<Option<Ready>, Halt> {
+        let again = asked.is_none();
+        let asked = asked.unwrap_or_else(|| self.asked_again());
+        self.starting(source, health).start(&asked, again).await
+    }
+
+    /// A loss meets many partitions at once: those that begin again beside each other ask once.
+    fn asked_again(&self) -> Arc<Asked> {
+        let mut again = locked(&self.again);
+        let asked = again.upgrade().unwrap_or_default();
+        *again = Arc::downgrade(&asked);
+        asked
+    }
+
+    fn starting<'s>(&'s self, source: &'s TopicPartition, health: &'s LaneHealth) -> Starting<'s> {
+        let route = self.shared.settings.routes.iter().find(|route| *route.topic == *source.topic).map(Arc::clone);
+        Starting { starts: self, shared: &self.shared, source, route, health }
+    }
+}
+
+impl Starting<'_> {
+    async fn start(&self, asked: &Asked, again: bool) -> Result<Option<Ready>, Halt> {
+        let source = self.source;
+        let sinks = self.sinks();
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         loop {
             // A worker that was stopped for long may hold partitions that are another's by now: it hears of that with the next poll.
             self.shared.await_poll(source).await;
-            let looked = self.patiently("Kafka", disposition::of_source, || self.source.look(source)).await?;
+            let looked = self.patiently("Kafka", disposition::of_source, || self.starts.source.look(source)).await?;
             let Some(partition) = looked else { return Ok(None) };
             let topic = asked.topic(&source.topic);
             if again {
                 topic.checked.get_or_try_init(|| self.check(&sinks)).await?;
             }
-            let found = topic.found.get_or_try_init(|| self.find(&source.topic, &sinks, asked)).await?;
-            check_truncate(route.as_deref(), &found.facts)?;
-            let begun = self.begin(&partition, route.as_deref(), &sinks, &topic, found).await?;
+            let found = topic.found.get_or_try_init(|| self.find(&sinks, asked)).await?;
+            check_truncate(self.route.as_deref(), &found.facts)?;
+            let begun = self.begin(&partition, &sinks, &topic, found).await?;
             let (start, marks) = match begun {
                 Ok(begun) => begun,
                 Err(Behind(what)) => {
                     tracing::warn!(topic = %source.topic, partition = source.partition, what, "a sink changed while the partition started; trying again");
+                    self.health.waits_for(&format!("a sink that changes again and again: {what}"));
                     backoff.wait().await;
                     continue;
                 }
             };
             let at = StartAt { source: source.clone(), offset: start.offset };
-            let read = self.patiently("Kafka", disposition::of_source, || self.source.read(at.clone())).await?;
+            let read = self.patiently("Kafka", disposition::of_source, || self.starts.source.read(at.clone())).await?;
             let Some(reader) = read else { return Ok(None) };
-            self.tell(&partition, route.as_deref(), &start, found);
+            self.tell(&partition, &start, found);
             let seen = found.record.seen.get(&source.partition).cloned().unwrap_or_default();
-            let history = History::of(start.generation, &seen);
-            return Ok(Some(Ready { start, reader, marks, history }));
+            let (prepare, budget) = self.prepare(&start).await?;
+            let prepare = prepare.remembering(History::of(start.generation, &seen));
+            return Ok(Some(Ready { start, reader, marks, prepare, budget }));
         }
     }
 
-    fn sinks(&self, route: Option<&RouteSettings>) -> Vec<(usize, &dyn Sink)> {
-        let indexes = route.map(RouteSettings::sinks).unwrap_or_default();
+    fn sinks(&self) -> Vec<(usize, &dyn Sink)> {
+        let indexes = self.route.as_deref().map(RouteSettings::sinks).unwrap_or_default();
         indexes.into_iter().filter_map(|index| Some((index, self.shared.sinks.get(index)?.as_ref()))).collect()
     }
 
@@ -104,13 +155,12 @@ impl Starts {
     async fn begin(
         &self,
         partition: &CommittedPartition,
-        route: Option<&RouteSettings>,
         sinks: &[(usize, &dyn Sink)],
         topic: &Topic,
         found: &Found,
     ) -> Result<Result<(Start, Vec<Mark>), Behind>, String> {
         let settings = &self.shared.settings;
-        let (source, group) = (&partition.source, &settings.kafka.group);
+        let (source, group) = (self.source, &settings.kafka.group);
         let (mut lineages, mut watermarks) = (Vec::new(), Vec::new());
         for (_, sink) in sinks {
             // In this order: a server that changes in between is noticed by the lane.
@@ -128,13 +178,13 @@ impl Starts {
             now_ms: self.shared.machine.now_ms(),
             begins_at: found.record.begins_at(latest, source.partition),
             group,
-            route: route.map_or(&*source.topic, |route| &route.name),
+            route: self.route.as_ref().map_or(&*source.topic, |route| &route.name),
         };
         let start = identity::resolve(&known).map_err(|halt| halt.to_string())?;
-        topic.stored.get_or_try_init(|| self.store_identity(&source.topic, sinks, found, &start)).await?;
+        topic.stored.get_or_try_init(|| self.store_identity(sinks, found, &start)).await?;
         // Whoever has it sweeps: another worker's word that the rebuild goes on could come after its sweep.
         if let Some(done) = found.record.done_rebuild().filter(|_| source.partition == proof::SWEEPER) {
-            self.check_sweep(&source.topic, sinks, done).await?;
+            self.check_sweep(sinks, done).await?;
         }
         let position = Watermark { generation: start.generation, next_offset: start.offset, written_at_ms: self.shared.machine.now_ms() };
         let mut marks = Vec::with_capacity(sinks.len());
@@ -154,6 +204,35 @@ impl Starts {
         Ok(Ok((start, marks)))
     }
 
+    /// The lane's own stages. A guest's `init` may take as long as a call may, and many lanes that begin at once may have to wait for the
+    /// instances of those that end.
+    async fn prepare(&self, start: &Start) -> Result<(Prepare, Arc<Budget>), Halt> {
+        let routes = &self.shared.settings.routes;
+        let Some(index) = routes.iter().position(|route| *route.topic == *self.source.topic) else {
+            return Ok((Prepare::PassOver(self.source.topic.to_string()), Arc::new(Budget::new(0))));
+        };
+        let Some(rollout) = self.starts.rollouts.get(index) else {
+            return Err(format!("route {index} has no module: a defect in the engine").into());
+        };
+        let mut backoff = Backoff::new(&self.shared.settings.retry);
+        loop {
+            // Before it is looked at: a change in between counts as one that came afterwards.
+            let number = rollout.deployed().number;
+            let (at, source, generation) = (Arc::clone(rollout), self.source.clone(), start.generation);
+            let error = match self.shared.machine.away(move || Prepare::following(&at, &source, generation)).await {
+                Some(Ok(prepare)) => return Ok((prepare, Arc::clone(rollout.budget()))),
+                Some(Err(error)) => error,
+                None => return Err("a defect in the engine stopped it while it made an instance of the module".to_owned().into()),
+            };
+            if !error.is_passing() {
+                return Err(Halt::of_module(number, &error.to_string()));
+            }
+            tracing::warn!(topic = %self.source.topic, partition = self.source.partition, error = %error, "a partition waits for a place for its guest");
+            self.health.waits_for(&format!("a place for its guest: {error}"));
+            backoff.wait().await;
+        }
+    }
+
     async fn check(&self, sinks: &[(usize, &dyn Sink)]) -> Result<(), String> {
         for (_, sink) in sinks {
             self.ask_sink(*sink, || sink.check()).await?;
@@ -161,7 +240,8 @@ impl Starts {
         Ok(())
     }
 
-    async fn find(&self, name: &str, sinks: &[(usize, &dyn Sink)], asked: &Asked) -> Result<Found, String> {
+    async fn find(&self, sinks: &[(usize, &dyn Sink)], asked: &Asked) -> Result<Found, String> {
+        let name = &*self.source.topic;
         let facts = self.facts(name).await?;
         let records = asked.records.get_or_try_init(|| self.records()).await?;
         let record = records.get(name).cloned().unwrap_or_default();
@@ -182,15 +262,15 @@ impl Starts {
 
     async fn facts(&self, name: &str) -> Result<TopicFacts, String> {
         let asked = self.patiently("Kafka", disposition::of_source, || async {
-            let (facts, topic) = (Arc::clone(&self.topic_facts), name.to_owned());
+            let (facts, topic) = (Arc::clone(&self.starts.topic_facts), name.to_owned());
             self.shared.machine.away(move || facts.facts(&topic)).await.transpose()
         });
         asked.await?.ok_or_else(|| format!("asking Kafka for topic {name} failed by a defect in the engine"))
     }
 
     /// Stored in the control topic and mirrored in each sink, wherever it is not, before anything of the generation is written.
-    async fn store_identity(&self, name: &str, sinks: &[(usize, &dyn Sink)], found: &Found, start: &Start) -> Result<(), String> {
-        let identity = &start.identity;
+    async fn store_identity(&self, sinks: &[(usize, &dyn Sink)], found: &Found, start: &Start) -> Result<(), String> {
+        let (name, identity) = (&*self.source.topic, &start.identity);
         if found.identities.len() == sinks.len() + 1 && found.identities.iter().all(|stored| stored == identity) {
             return Ok(());
         }
@@ -203,8 +283,8 @@ impl Starts {
     }
 
     /// A sink that comes back without the mark of the last rebuild's sweep may hold again what the sweep removed.
-    async fn check_sweep(&self, name: &str, sinks: &[(usize, &dyn Sink)], done: &Rebuild) -> Result<(), String> {
-        let group = &self.shared.settings.kafka.group;
+    async fn check_sweep(&self, sinks: &[(usize, &dyn Sink)], done: &Rebuild) -> Result<(), String> {
+        let (name, group) = (&*self.source.topic, &self.shared.settings.kafka.group);
         for (_, sink) in sinks {
             if self.ask_sink(*sink, || proof::is_swept(*sink, group, name, done)).await? {
                 continue;
@@ -216,20 +296,20 @@ impl Starts {
             );
             let entry = proof::reopened(done);
             self.patiently("the control topic", disposition::of_identity, || self.shared.identities.store(name, &entry)).await?;
-            if let Some(route) = self.shared.settings.routes.iter().find(|route| route.topic == name) {
+            if let Some(route) = &self.route {
                 let why = format!("{} was put back to before the last rebuild's sweep, or emptied", sink.name());
-                self.shared.unproven(&route.name, Some(why));
+                self.shared.unproven(&route.name, &why);
             }
             break;
         }
         Ok(())
     }
 
-    fn tell(&self, partition: &CommittedPartition, route: Option<&RouteSettings>, start: &Start, found: &Found) {
-        if let Some(route) = route
+    fn tell(&self, partition: &CommittedPartition, start: &Start, found: &Found) {
+        if let Some(route) = &self.route
             && let Some(why) = found.record.unproven()
         {
-            self.shared.unproven(&route.name, Some(why));
+            self.shared.unproven(&route.name, &why);
         }
         tracing::info!(
             topic = %partition.source.topic,
@@ -240,61 +320,17 @@ impl Starts {
             "partition starts"
         );
     }
-
-    /// Repeats what a sink that is away did not do; `/ready` says so meanwhile.
-    async fn ask_sink<T, F>(&self, sink: &dyn Sink, mut ask: impl FnMut() -> F) -> Result<T, String>
-    where
-        F: Future<Output = Result<T, sink::Error>>,
-    {
-        let mut backoff = Backoff::new(&self.shared.settings.retry);
-        let mut told = false;
-        loop {
-            match ask().await {
-                Ok(answer) => {
-                    if told {
-                        self.shared.health.sink_state(sink.name(), true, "");
-                    }
-                    return Ok(answer);
-                }
-                Err(error) if disposition::of_sink(&error) == Disposition::Retry => {
-                    self.shared.health.sink_state(sink.name(), false, &error.to_string());
-                    if !told {
-                        tracing::warn!(sink = sink.name(), error = %error, "a partition waits for a sink before it starts");
-                    }
-                    told = true;
-                    backoff.wait().await;
-                }
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-    }
-
-    /// Repeats what anyone else who is away did not do.
-    async fn patiently<T, E, F>(&self, whom: &str, judge: fn(&E) -> Disposition, mut ask: impl FnMut() -> F) -> Result<T, String>
-    where
-        E: std::error::Error,
-        F: Future<Output = Result<T, E>>,
-    {
-        let mut backoff = Backoff::new(&self.shared.settings.retry);
-        loop {
-            match ask().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if judge(&error) == Disposition::Retry => {
-                    tracing::warn!(error = %error, "a partition waits for {whom} before it starts");
-                    backoff.wait().await;
-                }
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-    }
 }
 
 impl Asked {
-    /// The lock is held for the look-up alone, so a poisoned one is as good as another.
     fn topic(&self, name: &str) -> Arc<Topic> {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(topics.entry(name.to_owned()).or_default())
+        Arc::clone(locked(&self.topics).entry(name.to_owned()).or_default())
     }
+}
+
+/// The locks are held for a look-up alone, so a poisoned one is as good as another.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check_truncate(route: Option<&RouteSettings>, facts: &TopicFacts) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,9 +13,8 @@ use tokio::time::Instant;
 
 use super::start::{Asked, Ready, Starts};
 use super::{Error, Parts, proof};
-use crate::fence::Generation;
-use crate::http::Phase;
-use crate::lane::{Budget, End, Halt, Lane, Meter, Order, Prepare, Shared};
+use crate::http::{Coming, LaneHealth, Phase};
+use crate::lane::{Backoff, End, Halt, Lane, Meter, Order, Shared};
 use crate::rollout::RouteRollout;
 use crate::source::{Source, SourceEvent, TopicPartition};
 
@@ -33,8 +32,8 @@ pub(super) struct Worker {
     /// Partitions of which nobody knows yet where they start.
     starting: JoinSet<Started>,
     coming: BTreeMap<TopicPartition, AbortHandle>,
-    /// What is being asked for partitions that begin again.
-    again: Weak<Asked>,
+    /// How long partitions wait that begin again, until they have kept something.
+    again: BTreeMap<TopicPartition, Backoff>,
     /// In one order, so that whatever is told to all of them is told in the same order each time.
     lanes: BTreeMap<TopicPartition, LaneHandle>,
     running: JoinSet<(TopicPartition, End)>,
@@ -44,11 +43,12 @@ pub(super) struct Worker {
     is_member: bool,
 }
 
-/// A partition, and where it is read from; `None` where it has gone, the error where only an operator can go on.
-type Started = (TopicPartition, Result<Option<Ready>, String>);
+/// A partition, and where it is read from; `None` where it has gone, the error where its route halts.
+type Started = (TopicPartition, LaneHealth, Result<Option<Ready>, Halt>);
 
 /// A running lane, from outside.
 struct LaneHandle {
+    task: task::Id,
     orders: watch::Sender<Order>,
     meter: Arc<Meter>,
     /// Its route has halted because of another lane.
@@ -72,7 +72,7 @@ impl Worker {
             identities,
             machine,
         });
-        let starts = Arc::new(Starts::new(Arc::clone(&shared), Arc::clone(&source), topics));
+        let starts = Arc::new(Starts::new(Arc::clone(&shared), Arc::clone(&source), topics, rollouts.clone()));
         Self {
             source,
             shared,
@@ -81,7 +81,7 @@ impl Worker {
             held: BTreeSet::new(),
             starting: JoinSet::new(),
             coming: BTreeMap::new(),
-            again: Weak::new(),
+            again: BTreeMap::new(),
             lanes: BTreeMap::new(),
             running: JoinSet::new(),
             halted: HashSet::new(),
@@ -104,7 +104,7 @@ impl Worker {
                     self.shared.health.phase(Phase::Stopping);
                     self.stop();
                 }
-                Some(ended) = self.running.join_next() => self.lane_ended(ended),
+                Some(ended) = self.running.join_next_with_id() => self.lane_ended(ended),
                 Some(started) = self.starting.join_next_with_id() => self.started(started),
                 rollout = lifted(&self.rollouts), if self.stop_by.is_none() => self.lift(&rollout),
                 event = events.recv() => match event {
@@ -156,7 +156,7 @@ impl Worker {
                     // Its partition may have gone without a word: nothing of it may be written beside the new lane.
                     self.let_go(std::slice::from_ref(&source), Order::Abandon).await;
                     self.held.insert(source.clone());
-                    self.begin(source, Arc::clone(&asked), false);
+                    self.begin(source, Arc::clone(&asked));
                 }
                 // A cooperative rebalance begins by giving a newcomer nothing.
                 if !none {
@@ -190,91 +190,93 @@ impl Worker {
         }
     }
 
-    /// Finds out where a partition starts, however long that takes, beside everything else. `again`: a sink had lost data.
-    fn begin(&mut self, source: TopicPartition, asked: Arc<Asked>, again: bool) {
-        if self.stop_by.is_some() || self.halted.contains(self.route_name(&source.topic)) {
+    /// Begins with a partition.
+    fn begin(&mut self, source: TopicPartition, asked: Arc<Asked>) {
+        self.come(source, Some(asked), None);
+    }
+
+    /// The same with one whose lane ended so that it is to be read again. Where that happens again and again, as with one name for two
+    /// servers, each round waits longer.
+    fn begin_again(&mut self, source: TopicPartition, lane: Option<&LaneHandle>, why: &str) {
+        let coming = lane.and_then(|lane| lane.meter.coming());
+        if coming.is_none() {
+            self.again.remove(&source);
+        }
+        let retry = &self.shared.settings.retry;
+        let pause = self.again.entry(source.clone()).or_insert_with(|| Backoff::new(retry)).next_delay();
+        let coming = self.shared.health.comes_again(coming, why);
+        self.come(source, None, Some((pause, coming)));
+    }
+
+    /// Finds out where a partition starts, however long that takes, beside everything else. `again`: the pause before that, and what is told
+    /// of the partition meanwhile.
+    fn come(&mut self, source: TopicPartition, asked: Option<Arc<Asked>>, again: Option<(Duration, Coming)>) {
+        let route = self.route_name(&source.topic);
+        if self.stop_by.is_some() || self.halted.contains(route) {
             return;
         }
-        let (starts, named, pause) = (Arc::clone(&self.starts), source.clone(), self.shared.settings.retry.initial);
+        let (pause, coming) = again.unzip();
+        let health = self.shared.health.partition_comes(route, &source, coming);
+        let (starts, named) = (Arc::clone(&self.starts), source.clone());
         let task = self.starting.spawn(async move {
-            if again {
+            if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
             }
-            let ready = starts.start(&named, &asked, again).await;
-            (named, ready)
+            let ready = starts.start(&named, asked, &health).await;
+            (named, health, ready)
         });
         self.coming.insert(source, task);
         self.count();
     }
 
-    /// A loss meets many partitions at once: those that begin again beside each other ask once.
-    fn begin_again(&mut self, source: TopicPartition) {
-        let asked = self.again.upgrade().unwrap_or_default();
-        self.again = Arc::downgrade(&asked);
-        self.begin(source, asked, true);
-    }
-
     fn started(&mut self, started: Result<(task::Id, Started), JoinError>) {
-        let (id, (source, ready)) = match started {
+        let (id, (source, health, ready)) = match started {
             Ok(started) => started,
             Err(error) if error.is_cancelled() => return,
-            Err(error) => return tracing::error!(error = %error, "a partition did not start by a defect in the engine"),
+            Err(error) => {
+                let coming = self.coming.iter().find(|(_, task)| task.id() == error.id()).map(|(source, _)| source.clone());
+                let Some(source) = coming else { return };
+                self.coming.remove(&source);
+                self.halt(&source, defect("kept the partition from starting", &source, &error));
+                return self.count();
+            }
         };
         // One that went meanwhile is no longer awaited, even if it has come again.
         if self.coming.get(&source).is_none_or(|awaited| awaited.id() != id) {
             return;
         }
         self.coming.remove(&source);
-        let started = match ready {
-            Ok(Some(ready)) => self.start_lane(&source, ready),
-            Ok(None) => Ok(()),
-            Err(halt) => Err(halt.into()),
-        };
-        if let Err(halt) = started {
-            self.halt(&source, halt);
+        match ready {
+            Ok(Some(ready)) => self.start_lane(source, health, ready),
+            Ok(None) => {}
+            Err(halt) => self.halt(&source, halt),
         }
         self.count();
     }
 
-    fn start_lane(&mut self, source: &TopicPartition, ready: Ready) -> Result<(), Halt> {
-        let Ready { start, reader, marks, history } = ready;
-        let route_name = self.route_name(&source.topic).to_owned();
-        let (prepare, budget) = self.prepare(source, start.generation)?;
+    fn start_lane(&mut self, source: TopicPartition, health: LaneHealth, ready: Ready) {
+        let Ready { start, reader, marks, prepare, budget } = ready;
+        health.runs();
         let (orders, ordered) = watch::channel(Order::Run);
-        let meter = Meter::new(&self.shared.metrics, self.shared.health.lane_started(&route_name, source), &route_name, source);
+        let meter = Meter::new(&self.shared.metrics, health, self.route_name(&source.topic), &source);
         let lane = Lane {
             shared: Arc::clone(&self.shared),
             source: source.clone(),
             generation: start.generation,
-            prepare: prepare.remembering(history),
+            prepare,
             reader,
             meter: Arc::clone(&meter),
             budget,
             marks,
         };
-        self.lanes.insert(source.clone(), LaneHandle { orders, meter, halting: false });
         let named = source.clone();
-        self.running.spawn(async move { (named, lane.run(ordered).await) });
-        Ok(())
+        let task = self.running.spawn(async move { (named, lane.run(ordered).await) }).id();
+        self.lanes.insert(source, LaneHandle { task, orders, meter, halting: false });
     }
 
     /// Partitions of this worker, those included that have not started.
     fn count(&self) {
         self.shared.metrics.partitions_assigned.set((self.lanes.len() + self.coming.len()) as i64);
-    }
-
-    fn prepare(&self, source: &TopicPartition, generation: Generation) -> Result<(Prepare, Arc<Budget>), Halt> {
-        let routes = &self.shared.settings.routes;
-        let Some(index) = routes.iter().position(|r| *r.topic == *source.topic) else {
-            return Ok((Prepare::PassOver(source.topic.to_string()), Arc::new(Budget::new(0))));
-        };
-        let Some(rollout) = self.rollouts.get(index) else {
-            return Err(format!("route {index} has no module: a defect in the engine").into());
-        };
-        // Before it is looked at: a change in between counts as one that came afterwards.
-        let number = rollout.deployed().number;
-        let prepare = Prepare::following(rollout, source, generation).map_err(|error| Halt::of_module(number, &error.to_string()))?;
-        Ok((prepare, Arc::clone(rollout.budget())))
     }
 
     /// Ends whatever is done with partitions.
@@ -284,6 +286,7 @@ impl Worker {
         self.stop_lanes(partitions, order).await;
         // A lane that ended because of a sink's loss wanted to begin again.
         self.forget_coming(partitions);
+        self.again.retain(|source, _| !partitions.contains(source));
         self.count();
     }
 
@@ -305,7 +308,7 @@ impl Worker {
         while partitions.iter().any(|p| self.lanes.contains_key(p)) {
             tokio::select! {
                 biased;
-                Some(ended) = self.running.join_next() => self.lane_ended(ended),
+                Some(ended) = self.running.join_next_with_id() => self.lane_ended(ended),
                 () = tokio::time::sleep_until(deadline) => {
                     tracing::warn!("the drain deadline has passed; unsettled batches are left to the next worker");
                     order_all(&self.lanes, Order::Abandon);
@@ -314,22 +317,28 @@ impl Worker {
             }
         }
         while partitions.iter().any(|p| self.lanes.contains_key(p)) {
-            let Some(ended) = self.running.join_next().await else { break };
+            let Some(ended) = self.running.join_next_with_id().await else { break };
             self.lane_ended(ended);
         }
     }
 
-    fn lane_ended(&mut self, ended: Result<(TopicPartition, End), JoinError>) {
+    fn lane_ended(&mut self, ended: Result<(task::Id, (TopicPartition, End)), JoinError>) {
         let (source, end) = match ended {
-            Ok(ended) => ended,
-            // A lane's tasks are joined inside it, so that its own end is never a panic.
-            Err(error) => return tracing::error!(error = %error, "a lane ended by a defect in the engine"),
+            Ok((_, ended)) => ended,
+            // A lane's tasks are joined inside it, so that its own end is hardly ever a panic.
+            Err(error) => {
+                let ended = self.lanes.iter().find(|(_, lane)| lane.task == error.id()).map(|(source, _)| source.clone());
+                let Some(source) = ended else { return };
+                let halt = defect("ended the partition's lane", &source, &error);
+                (source, End::Halted(halt))
+            }
         };
-        let halting = self.lanes.remove(&source).is_some_and(|lane| lane.halting);
+        let lane = self.lanes.remove(&source);
+        let halting = lane.as_ref().is_some_and(|lane| lane.halting);
         let (topic, partition) = (&source.topic, source.partition);
         match end {
             // The halt may be lifted by now, and this lane the last to have heard of it.
-            End::Stopped if halting && self.held.contains(&source) => self.begin(source, Arc::default(), false),
+            End::Stopped if halting && self.held.contains(&source) => self.begin(source, Arc::default()),
             End::Stopped => tracing::info!(%topic, partition, "partition released"),
             End::Behind { sink, what } => {
                 let name = self.shared.sinks.get(sink).map_or("", |sink| sink.name());
@@ -337,11 +346,11 @@ impl Worker {
                 if let Some(metrics) = self.shared.sink_metrics.get(sink) {
                     metrics.rewinds.inc();
                 }
-                self.begin_again(source);
+                self.begin_again(source, lane.as_ref(), &format!("sink {name}: {what}"));
             }
             End::OffsetLost(what) => {
                 tracing::warn!(%topic, partition, what, "looking for where the partition can be read");
-                self.begin_again(source);
+                self.begin_again(source, lane.as_ref(), &what);
             }
             End::Halted(halt) => self.halt(&source, halt),
         }
@@ -380,13 +389,18 @@ impl Worker {
         let idle = self.held.iter().filter(|held| *held.topic == *route.topic && !self.lanes.contains_key(held));
         let asked = Arc::new(Asked::default());
         for source in idle.cloned().collect::<Vec<_>>() {
-            self.begin(source, Arc::clone(&asked), false);
+            self.begin(source, Arc::clone(&asked));
         }
     }
 
     fn route_name<'a>(&'a self, topic: &'a str) -> &'a str {
         self.shared.settings.routes.iter().find(|r| r.topic == topic).map_or(topic, |r| &r.name)
     }
+}
+
+/// What halts the route of a partition that a panic ended. Left alone it would count as one that starts, or runs, for ever.
+fn defect(what: &str, source: &TopicPartition, error: &JoinError) -> Halt {
+    format!("{source}: a defect in the engine {what}: {error}; restart the worker, and report this with its log").into()
 }
 
 /// Resolves with a halted route that runs another module by now.

@@ -5,7 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use prometheus::IntGauge;
+
 use crate::source::TopicPartition;
+
+mod coming;
+mod sinks;
+
+pub use coming::Coming;
+pub(super) use sinks::Sink;
+pub use sinks::SinkWait;
 
 /// The state of a worker. Lanes change their own part without a lock.
 pub struct Health {
@@ -42,6 +51,8 @@ pub(super) struct Route {
     pub(super) table: String,
     pub(super) halted: Option<String>,
     pub(super) unproven: Option<String>,
+    /// How often it was told to be unproven.
+    doubts: u64,
     pub(super) module: ShownModule,
     /// Why the last wish for another module was refused.
     pub(super) refused: Option<String>,
@@ -60,13 +71,6 @@ pub struct ShownModule {
     pub second: Option<(String, u32)>,
 }
 
-/// A sink as it is shown.
-#[derive(Clone, Debug)]
-pub(super) struct Sink {
-    pub(super) up: bool,
-    pub(super) message: String,
-}
-
 /// A partition as it is shown.
 pub(super) struct Lane {
     pub(super) route: String,
@@ -77,6 +81,10 @@ pub(super) struct Lane {
     pub(super) lag: AtomicI64,
     /// Milliseconds since the Unix epoch; 0: never.
     pub(super) settled_at_ms: AtomicU64,
+    /// `None`: it is at work.
+    coming: Mutex<Option<Coming>>,
+    /// Whether it has been given to a lane.
+    runs: AtomicBool,
     waiting: AtomicBool,
     /// Milliseconds since `Health::since`: the last progress, or when records began to wait.
     moved_ms: AtomicU64,
@@ -108,16 +116,26 @@ impl Health {
         table.clone_into(&mut known.table);
     }
 
-    /// A partition was assigned.
+    /// A partition is at work.
     pub fn lane_started(self: &Arc<Self>, route: &str, source: &TopicPartition) -> LaneHealth {
+        let lane = self.partition_comes(route, source, None);
+        lane.runs();
+        lane
+    }
+
+    /// A partition was assigned, or begins again: nobody knows yet where it starts. `coming` is what was told of it so far.
+    pub fn partition_comes(self: &Arc<Self>, route: &str, source: &TopicPartition, coming: Option<Coming>) -> LaneHealth {
+        let now_ms = self.now_ms();
         let lane = Arc::new(Lane {
             route: route.to_owned(),
             source: source.clone(),
             next_offset: AtomicI64::new(-1),
             lag: AtomicI64::new(-1),
             settled_at_ms: AtomicU64::new(0),
+            coming: Mutex::new(Some(coming.unwrap_or_else(|| Coming::since(now_ms)))),
+            runs: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
-            moved_ms: AtomicU64::new(self.now_ms()),
+            moved_ms: AtomicU64::new(now_ms),
         });
         let mut state = self.lock();
         let id = state.next_lane;
@@ -143,9 +161,31 @@ impl Health {
         self.lock().routes.entry(route.to_owned()).or_default().halted = None;
     }
 
-    /// Whether a route's stores may hold rows that MySQL no longer has, and why. The worker is ready all the same.
-    pub fn route_unproven(&self, route: &str, why: Option<String>) {
-        self.lock().routes.entry(route.to_owned()).or_default().unproven = why;
+    /// A route's stores may hold rows that MySQL no longer has. The worker is ready all the same. `unproven` is the route's gauge, which changes
+    /// under the same lock.
+    pub fn route_unproven(&self, route: &str, why: &str, unproven: &IntGauge) {
+        let mut state = self.lock();
+        let known = state.routes.entry(route.to_owned()).or_default();
+        known.unproven = Some(why.to_owned());
+        known.doubts += 1;
+        unproven.set(1);
+    }
+
+    /// How often a route was told to be unproven.
+    pub fn doubts(&self, route: &str) -> u64 {
+        self.lock().routes.get(route).map_or(0, |route| route.doubts)
+    }
+
+    /// A route's stores hold what the topic has, unless there was a doubt since `doubts` was asked for; `false`: there was.
+    pub fn route_proven(&self, route: &str, doubts: u64, unproven: &IntGauge) -> bool {
+        let mut state = self.lock();
+        let known = state.routes.entry(route.to_owned()).or_default();
+        if known.doubts != doubts {
+            return false;
+        }
+        known.unproven = None;
+        unproven.set(0);
+        true
     }
 
     /// The routes that are unproven.
@@ -156,7 +196,7 @@ impl Health {
 
     /// Whether this worker has a lane of the partition.
     pub fn has_lane(&self, source: &TopicPartition) -> bool {
-        self.lock().lanes.values().any(|lane| lane.source == *source)
+        self.lock().lanes.values().any(|lane| lane.source == *source && lane.runs.load(Ordering::Relaxed))
     }
 
     /// A route runs this module from now on.
@@ -169,11 +209,6 @@ impl Health {
     /// Another module was wanted and is unfit, or a partition could not take it over. That makes no worker unready: the one before runs.
     pub fn module_refused(&self, route: &str, why: &str) {
         self.lock().routes.entry(route.to_owned()).or_default().refused = Some(why.to_owned());
-    }
-
-    /// A sink answers, or does not. The message holds no secret and no row.
-    pub fn sink_state(&self, name: &str, up: bool, message: &str) {
-        self.lock().sinks.insert(name.to_owned(), Sink { up, message: message.to_owned() });
     }
 
     /// Why this worker is not ready; empty when it is.
@@ -194,15 +229,11 @@ impl Health {
                 reasons.push(format!("route {name} is halted: {message}"));
             }
         }
-        for (name, sink) in state.sinks.iter().filter(|(_, sink)| !sink.up) {
+        for (name, sink) in state.sinks.iter().filter(|(_, sink)| !sink.is_up()) {
             reasons.push(format!("sink {name} is away: {}", sink.message));
         }
         for lane in state.lanes.values() {
-            if let Some(stalled) = lane.stalled_for(now_ms, self.stalled_after) {
-                let TopicPartition { topic, partition } = &lane.source;
-                let seconds = stalled.as_secs();
-                reasons.push(format!("partition {partition} of {topic} has records waiting and settled none for {seconds} s"));
-            }
+            reasons.extend(lane.stalled(now_ms, self.stalled_after));
         }
         reasons
     }
@@ -210,7 +241,7 @@ impl Health {
     pub(super) fn show<T>(&self, show: impl FnOnce(&dyn Fn(&Lane) -> bool, Shown<'_>) -> T) -> T {
         let now_ms = self.now_ms();
         let state = self.lock();
-        let stalled = |lane: &Lane| lane.stalled_for(now_ms, self.stalled_after).is_some();
+        let stalled = |lane: &Lane| lane.stalled(now_ms, self.stalled_after).is_some();
         let lanes: Vec<&Lane> = state.lanes.values().map(Arc::as_ref).collect();
         show(&stalled, Shown { phase: state.phase, uptime: self.since.elapsed(), lanes, routes: &state.routes, sinks: &state.sinks })
     }
@@ -235,9 +266,20 @@ pub(super) struct Shown<'s> {
 }
 
 impl Lane {
-    fn stalled_for(&self, now_ms: u64, stalled_after: Duration) -> Option<Duration> {
-        let still = Duration::from_millis(now_ms.saturating_sub(self.moved_ms.load(Ordering::Relaxed)));
-        (self.waiting.load(Ordering::Relaxed) && still > stalled_after).then_some(still)
+    /// What is wrong with a partition that does not go on.
+    fn stalled(&self, now_ms: u64, stalled_after: Duration) -> Option<String> {
+        let TopicPartition { topic, partition } = &self.source;
+        let too_long = |since_ms: u64| {
+            let still = Duration::from_millis(now_ms.saturating_sub(since_ms));
+            (still > stalled_after).then_some(still.as_secs())
+        };
+        if let Some(coming) = &*self.coming()
+            && let Some(seconds) = too_long(coming.since_ms)
+        {
+            return Some(format!("partition {partition} of {topic} is not at work for {seconds} s: {}", coming.why()));
+        }
+        let seconds = too_long(self.moved_ms.load(Ordering::Relaxed)).filter(|_| self.waiting.load(Ordering::Relaxed))?;
+        Some(format!("partition {partition} of {topic} has records waiting and settled none for {seconds} s"))
     }
 }
 
@@ -270,6 +312,7 @@ impl Drop for LaneHealth {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test may fail by panicking")]
 mod tests {
     use super::*;
 
@@ -294,19 +337,75 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_that_never_starts_is_told_of() {
+        let health = Health::new(Duration::from_secs(60));
+        health.phase(Phase::Running);
+        let check = |at_ms: u64, expected: &[&str]| {
+            let expected: Vec<String> =
+                expected.iter().map(|why| format!("partition 2 of orders is not at work for 61 s: {why}")).collect();
+            assert_eq!(health.reasons_at(at_ms), expected);
+        };
+        let lane = health.partition_comes("orders", &source(), None);
+        check(59_000, &[]);
+        check(61_500, &["it waits for answers of Kafka and the sinks"]);
+        lane.waits_for("Kafka: no leader");
+        check(61_500, &["it waits for Kafka: no leader"]);
+        lane.answered();
+        check(61_500, &["it waits for answers of Kafka and the sinks"]);
+        assert!(!health.has_lane(&source()));
+        lane.runs();
+        assert!(health.has_lane(&source()));
+        check(3_600_000, &[]);
+        assert_eq!(lane.coming(), None);
+        drop(lane);
+
+        // One that begins again and again counts from the first time on, until it has kept something.
+        let mut coming = Some(health.comes_again(None, "sink one was emptied"));
+        for _ in 0..3 {
+            let lane = health.partition_comes("orders", &source(), coming);
+            lane.waits_for("Kafka: no leader");
+            check(61_500, &["it waits for Kafka: no leader"]);
+            lane.runs();
+            lane.settled(5);
+            check(61_500, &["it began again and has kept nothing since: sink one was emptied"]);
+            coming = Some(health.comes_again(lane.coming(), "sink one was emptied"));
+        }
+        let lane = health.partition_comes("orders", &source(), coming);
+        lane.runs();
+        lane.kept();
+        check(3_600_000, &[]);
+        assert_eq!(lane.coming(), None);
+    }
+
+    #[test]
+    fn a_doubt_outlives_a_proof_that_did_not_know_of_it() {
+        let health = Health::new(Duration::from_secs(60));
+        let unproven = IntGauge::new("unproven", "test").expect("a gauge");
+        health.route_unproven("orders", "a rebuild is under way", &unproven);
+        let doubts = health.doubts("orders");
+        health.route_unproven("orders", "a second snapshot", &unproven);
+        assert!(!health.route_proven("orders", doubts, &unproven));
+        assert_eq!((health.unproven_routes(), unproven.get()), (vec!["orders".to_owned()], 1));
+        assert!(health.route_proven("orders", health.doubts("orders"), &unproven));
+        assert_eq!((health.unproven_routes(), unproven.get()), (Vec::new(), 0));
+    }
+
+    #[test]
     fn every_reason_is_told() {
         let health = Health::new(Duration::from_secs(60));
         assert_eq!(health.reasons(), ["starting: the consumer group has not answered yet"]);
         health.phase(Phase::Stopping);
         health.route_halted("orders", "too many dead letters");
-        health.sink_state("redis", false, "connection refused");
-        health.sink_state("mongodb", true, "");
+        let [redis, mongodb] = ["redis", "mongodb"].map(|name| IntGauge::new(name, "test").expect("a gauge"));
+        let mut waits = health.asks("redis", &redis);
+        waits.away("connection refused");
+        health.sink_found("mongodb", &mongodb);
         assert_eq!(
             health.reasons(),
             ["stopping", "route orders is halted: too many dead letters", "sink redis is away: connection refused"]
         );
         health.route_resumed("orders");
-        health.sink_state("redis", true, "");
+        drop(waits);
         health.phase(Phase::Running);
         assert_eq!(health.reasons(), Vec::<String>::new());
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use super::health::{Health, Phase, Shown};
+use super::health::{Coming, Health, Phase, Shown};
 use crate::metrics::Metrics;
 
 /// Reads the state and the counters.
@@ -29,6 +29,7 @@ pub(super) fn json(metrics: &Metrics, health: &Health) -> Value {
                     "lag": known(lane.lag.load(Ordering::Relaxed)),
                     "settled_at_ms": lane.settled_at_ms.load(Ordering::Relaxed),
                     "stalled": stalled(lane),
+                    "coming": lane.coming().as_ref().map(Coming::why),
                 })
             })
             .collect();
@@ -76,7 +77,7 @@ fn sinks(metrics: &Metrics, shown: &Shown<'_>) -> Vec<Value> {
         let counters = metrics.sink(name);
         json!({
             "name": name,
-            "up": sink.up,
+            "up": sink.is_up(),
             "message": sink.message,
             "applied": counters.outcome(WriteOutcome::Applied).get(),
             "duplicate": counters.outcome(WriteOutcome::Duplicate).get(),

@@ -49,7 +49,7 @@ async fn every_endpoint_answers() {
 
     health.phase(Phase::Running);
     health.route("orders", "shop.orders", "ecommerce.orders");
-    health.sink_state("redis", true, "");
+    health.sink_found("redis", &server.metrics.sink("redis").up);
     let lane = health.lane_started("orders", &TopicPartition { topic: "shop.orders".into(), partition: 1 });
     lane.settled(42);
     server.metrics.route("orders").applied.inc_by(7);
@@ -62,10 +62,15 @@ async fn every_endpoint_answers() {
     assert_eq!(status.pointer("/routes/0/applied"), Some(&7.into()));
     assert_eq!(status.pointer("/sinks/0/up"), Some(&true.into()));
     assert_eq!(status.pointer("/routes/0/unproven"), Some(&serde_json::Value::Null));
-    health.route_unproven("orders", Some("a second snapshot".to_owned()));
+    health.route_unproven("orders", "a second snapshot", &server.metrics.route("orders").unproven);
     let status: serde_json::Value = serde_json::from_str(&request(address, "GET", "/status").await.1).unwrap();
     assert_eq!(status.pointer("/routes/0/unproven"), Some(&"a second snapshot".into()));
     assert_eq!(request(address, "GET", "/ready").await.0, 200, "what is unproven still syncs");
+    let coming = health.partition_comes("orders", &TopicPartition { topic: "shop.orders".into(), partition: 2 }, None);
+    coming.waits_for("sink redis: refused");
+    let status: serde_json::Value = serde_json::from_str(&request(address, "GET", "/status").await.1).unwrap();
+    assert_eq!(status.pointer("/partitions/0/coming"), Some(&serde_json::Value::Null));
+    assert_eq!(status.pointer("/partitions/1/coming"), Some(&"it waits for sink redis: refused".into()));
     let (code, page) = request(address, "GET", "/").await;
     assert!(code == 200 && page.starts_with("<!doctype html>"));
 

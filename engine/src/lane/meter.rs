@@ -7,7 +7,7 @@ use prometheus::IntGauge;
 
 use super::prepare::{Guested, Prepared};
 use super::settle::{Outcome, Outcomes};
-use crate::http::LaneHealth;
+use crate::http::{Coming, LaneHealth};
 use crate::metrics::{LaneMetrics, Metrics, RouteMetrics};
 use crate::plan::Fault;
 use crate::source::{RecordBatch, TopicPartition};
@@ -35,6 +35,16 @@ impl Meter {
     pub fn lag(&self, records: i64) {
         self.lane.lag.set(records);
         self.health.lag(records);
+    }
+
+    /// The sinks have what the lane acknowledged, by their own word: where it had begun again, that is over.
+    pub(super) fn kept(&self) {
+        self.health.kept();
+    }
+
+    /// What is told of a partition that began again, while it has kept nothing since.
+    pub(crate) fn coming(&self) -> Option<Coming> {
+        self.health.coming()
     }
 
     pub(super) fn read(&self) {
@@ -146,6 +156,6 @@ fn trap(error: &transform::Error) -> Option<&'static str> {
         E::TooLarge { .. } => Some("output"),
         E::BrokenOutcome { .. } => Some("contract"),
         E::GuestError { .. } => Some("error"),
-        E::Rejected { .. } | E::OpenFailed { .. } | E::GivenUp { .. } | E::Unavailable { .. } => None,
+        E::Rejected { .. } | E::OpenFailed { .. } | E::GivenUp { .. } | E::Unavailable { .. } | E::NoPlace { .. } => None,
     }
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Backoff, Behind, End, Mark, Order, SettledBatch, Shared, abandoned};
+use super::{Backoff, Behind, End, Mark, Meter, Order, SettledBatch, Shared, abandoned};
 use crate::metrics::CommitResult;
 use crate::sink::Watermark;
 use crate::source::TopicPartition;
@@ -46,6 +46,7 @@ pub(super) async fn commit_all(
     shared: Arc<Shared>,
     source: TopicPartition,
     mut marks: Vec<Mark>,
+    meter: Arc<Meter>,
     keeping: Keeping,
     mut orders: watch::Receiver<Order>,
 ) -> End {
@@ -60,7 +61,7 @@ pub(super) async fn commit_all(
             biased;
             () = abandoned(&mut orders) => return End::Stopped,
             changed = settled.changed() => changed.is_ok(),
-            behind = watch_sinks(&shared, &source, &marks) => return behind,
+            behind = watch_sinks(&shared, &source, &marks, &meter) => return behind,
         };
         if more {
             // Commits keep a distance, so that a busy partition does not make one for every small batch. The end comes at once.
@@ -85,6 +86,7 @@ pub(super) async fn commit_all(
                     committed = Some(batch.next_offset);
                     records_kept = batch.records;
                     kept.send_replace(records_kept);
+                    meter.kept();
                     backoff.reset();
                 }
                 Stored::Unmarked | Stored::Again => {
@@ -177,17 +179,24 @@ async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], bat
 }
 
 /// Returns when a sink is not as it was left. A sink that is away tells nothing: whatever it lost shows when it is back.
-async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark]) -> End {
+async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], meter: &Meter) -> End {
     let group = &shared.settings.kafka.group;
     loop {
         tokio::time::sleep(shared.settings.loss_check_interval).await;
+        let mut all_answer = true;
         for mark in marks {
             let Some(sink) = shared.sinks.get(mark.sink) else { continue };
             match mark.check(sink.as_ref(), group, source).await {
                 Ok(Ok(())) => {}
                 Ok(Err(Behind(what))) => return End::Behind { sink: mark.sink, what },
-                Err(error) => tracing::debug!(sink = sink.name(), error = %error, "the sink was not looked at"),
+                Err(error) => {
+                    all_answer = false;
+                    tracing::debug!(sink = sink.name(), error = %error, "the sink was not looked at");
+                }
             }
+        }
+        if all_answer {
+            meter.kept();
         }
     }
 }

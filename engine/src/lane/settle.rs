@@ -133,7 +133,7 @@ impl Settler {
                     self.source.partition, first.offset
                 );
                 tracing::warn!(route = self.route_name(), why, "the route is unproven until `streamsync rebuild` has swept");
-                self.shared.unproven(self.route_name(), Some(why));
+                self.shared.unproven(self.route_name(), &why);
             }
         }
         Ok(())
@@ -146,6 +146,7 @@ impl Settler {
         let (Some(sink), Some(metrics)) = (self.shared.sinks.get(writes.sink), self.shared.sink_metrics.get(writes.sink)) else {
             return Err(format!("the plan names sink {}, which is not configured", writes.sink));
         };
+        let mut wait = self.shared.health.asks(sink.name(), &metrics.up);
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         while !writes.writes.is_empty() {
             crate::failpoint::reached("write", sink.name()).await;
@@ -154,15 +155,8 @@ impl Settler {
             metrics.write_seconds.observe(start.elapsed().as_secs_f64());
             let mut again = self.sort(sink.as_ref(), metrics, &writes, results, &mut written)?;
             refused.append(&mut again.refused);
-            let Some(away) = again.away else {
-                if metrics.up.get() != 1 {
-                    metrics.up.set(1);
-                    self.shared.health.sink_state(sink.name(), true, "");
-                }
-                break;
-            };
-            metrics.up.set(0);
-            self.shared.health.sink_state(sink.name(), false, &away);
+            let Some(away) = again.away else { break };
+            wait.away(&away);
             metrics.retries.inc();
             metrics.retried.inc_by(again.writes.len() as u64);
             tracing::warn!(sink = sink.name(), route = self.route_name(), writes = again.writes.len(), error = %away, "writing is delayed");
@@ -213,10 +207,7 @@ impl Settler {
                         again.refused.push(write.clone());
                         written.faults.push(RecordFault { record: write.record, fault: Fault::Sink(error) });
                     }
-                    Disposition::Halt => {
-                        self.shared.health.sink_state(sink.name(), false, &error.to_string());
-                        return Err(error.to_string());
-                    }
+                    Disposition::Halt => return Err(error.to_string()),
                 },
             }
         }
@@ -229,11 +220,15 @@ impl Settler {
         let offset = records.records.get(record as usize).map_or(-1, |r| r.offset);
         let Some(fence) = Fence::new(self.generation, offset) else { return Err(format!("{} has no fence", self.place(records, record))) };
         for target in &route.targets {
-            let Some(sink) = self.shared.sinks.get(target.sink) else { continue };
+            let (Some(sink), Some(metrics)) = (self.shared.sinks.get(target.sink), self.shared.sink_metrics.get(target.sink)) else {
+                continue;
+            };
+            let mut wait = self.shared.health.asks(sink.name(), &metrics.up);
             let mut backoff = Backoff::new(&self.shared.settings.retry);
             while let Err(error) = sink.clear(target, fence, self.source.partition).await {
                 match disposition::of_sink(&error) {
                     Disposition::Retry => {
+                        wait.away(&error.to_string());
                         tracing::warn!(sink = sink.name(), route = route.name, error = %error, "clearing is delayed");
                         backoff.wait().await;
                         self.await_poll().await;

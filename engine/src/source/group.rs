@@ -17,6 +17,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::REQUEST_TIMEOUT;
+use super::fault::{Meaning, meaning};
 use super::kafka::{CommittedPartition, LagStatistics, Reply, SourceEvent, StartAt};
 use super::reader::Slot;
 use super::{Error, TopicPartition};
@@ -109,7 +110,7 @@ impl Membership {
     /// What the group has committed, and what the log holds. Blocks for a few request time-outs at most.
     pub(super) fn look(&self, source: &TopicPartition) -> Result<Option<CommittedPartition>, Error> {
         let Some(consumer) = self.consumer().filter(|_| self.owns(source)) else { return Ok(None) };
-        let away = |error: KafkaError| Error::Away { message: format!("{source}: {error}") };
+        let away = |error: KafkaError| unanswered(source, &error);
         let mut asked = TopicPartitionList::with_capacity(1);
         asked.add_partition(&source.topic, source.partition);
         let answered = consumer.committed_offsets(asked, REQUEST_TIMEOUT).map_err(away)?;
@@ -189,6 +190,15 @@ impl Membership {
         locked(&self.owned).clear();
         locked(&self.events).take();
         locked(&self.reads).clear();
+    }
+}
+
+/// Why a question about a partition has no answer. What a code says of positions, or of the membership, counts for nothing here: the
+/// rebalance takes away what is another's.
+fn unanswered(source: &TopicPartition, error: &KafkaError) -> Error {
+    match error.rdkafka_error_code().map_or(Meaning::Away, meaning) {
+        Meaning::Setup(remedy) => Error::Setup { message: format!("{source}: {error}; {remedy}") },
+        Meaning::Away | Meaning::OffsetLost | Meaning::Lost | Meaning::TooLarge => Error::Away { message: format!("{source}: {error}") },
     }
 }
 

@@ -163,7 +163,7 @@ impl Guest {
             Err(error) => error,
         };
         run.failed_for += began.elapsed();
-        if let Error::Unavailable { .. } = error {
+        if let Error::Unavailable { .. } | Error::NoPlace { .. } = error {
             // It is the worker that fails, not an event: halves would fare no better.
             run.fault_all(batch, &events, &error);
             return;

@@ -136,6 +136,13 @@ pub enum SetupError {
     },
 }
 
+impl SetupError {
+    /// Whether the same module may be started as soon as another instance ends.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Start { source: super::Error::NoPlace { .. }, .. })
+    }
+}
+
 /// Loads modules. A clone is the same host, with the same pool of instances.
 #[derive(Clone)]
 pub struct TransformHost(Arc<Host>);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
 use super::Error;
 use super::bindings::Transformer;
@@ -42,6 +42,8 @@ impl Instance {
         }
         match component.instantiate(&mut store) {
             Ok(guest) => Ok(Self { store, guest, budget }),
+            // The pool is so large that one instance alone always has a place in it.
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(Error::NoPlace { message: error.to_string() }),
             Err(error) => Err(Error::Unavailable { message: said_of(&failure(&error, store.data(), budget)) }),
         }
     }

@@ -51,6 +51,7 @@ pub fn modules() -> tempfile::TempDir {
     write("healed.wasm", &healed_guest());
     write("trapping.wasm", &trapping_guest());
     write("unstartable.wasm", &guest_component_with(&[("(;ON_INIT;)", "unreachable")]));
+    write("endless.wasm", &guest_component_with(&[("(;ON_INIT;)", "(loop (br 0))")]));
     write("same.wasm", &guest_component_with(&[("1.2.3", "1.2.5")]));
     write("broken.wasm", b"\0asm\x01\0\0\0");
     directory

@@ -116,7 +116,7 @@ pub struct FaultySink {
     pub fault: Mutex<Option<Fault>>,
     /// Offsets of each batch of writes, in the order in which they came.
     pub attempts: Mutex<Vec<Vec<i64>>>,
-    /// A batch of writes takes one permit: without one it waits.
+    /// A batch of writes takes one permit, and so does a rebuild's sweep of a target: without one it waits.
     pub gate: Semaphore,
     /// What is written is forgotten at once.
     pub forgets: AtomicBool,
@@ -126,6 +126,8 @@ pub struct FaultySink {
     pub answers_lost: AtomicU64,
     /// Which server it is.
     pub lineage: AtomicU64,
+    /// Whoever asks finds another server, as behind one name for many.
+    pub flaps: AtomicBool,
     /// Offsets of each batch of marks.
     pub marks: Mutex<Vec<Vec<i64>>>,
     /// What a mark meets; the store has it even so, as after an answer that was lost.
@@ -143,6 +145,7 @@ impl FaultySink {
             watermarks_away: AtomicBool::new(false),
             answers_lost: AtomicU64::new(0),
             lineage: AtomicU64::new(0),
+            flaps: AtomicBool::new(false),
             marks: Mutex::default(),
             mark_fault: Mutex::default(),
         })
@@ -249,7 +252,8 @@ impl Sink for FaultySink {
     }
 
     fn lineage(&self) -> BoxFuture<'_, Result<u64, sink::Error>> {
-        ready(Ok(self.lineage.load(Ordering::SeqCst))).boxed()
+        let another = u64::from(self.flaps.load(Ordering::SeqCst));
+        ready(Ok(self.lineage.fetch_add(another, Ordering::SeqCst))).boxed()
     }
 
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, sink::Error>> {
@@ -265,7 +269,11 @@ impl Sink for FaultySink {
     }
 
     fn sweep_generation<'a>(&'a self, target: &'a TargetSettings, generation: Generation) -> BoxFuture<'a, Result<u64, sink::Error>> {
-        self.store.sweep_generation(target, generation)
+        async move {
+            self.gate.acquire().await.expect("never closed").forget();
+            self.store.sweep_generation(target, generation).await
+        }
+        .boxed()
     }
 
     fn sweep(&self) -> BoxFuture<'_, Result<(), sink::Error>> {

@@ -34,7 +34,7 @@ impl Backoff {
     }
 
     /// Between half of the step and the step.
-    fn next_delay(&mut self) -> Duration {
+    pub(crate) fn next_delay(&mut self) -> Duration {
         let step = self.settings.initial.saturating_mul(1u32.checked_shl(self.attempt).unwrap_or(u32::MAX)).min(self.settings.max);
         self.attempt = self.attempt.saturating_add(1);
         let share = (FxBuildHasher.hash_one((self.jitter_seed, self.attempt)) >> 54) as u32;

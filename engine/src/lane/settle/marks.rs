@@ -8,9 +8,10 @@ use crate::sink::WriteOutcome;
 impl Settler {
     /// Returns when a sink has the marks, or has said that a key takes none. A worker that dies before sends the letter and the mark again.
     pub(super) async fn mark(&self, mut marks: SinkWrites) -> Result<(), String> {
-        let Some(sink) = self.shared.sinks.get(marks.sink) else {
+        let (Some(sink), Some(metrics)) = (self.shared.sinks.get(marks.sink), self.shared.sink_metrics.get(marks.sink)) else {
             return Err(format!("the plan names sink {}, which is not configured", marks.sink));
         };
+        let mut wait = self.shared.health.asks(sink.name(), &metrics.up);
         let mut backoff = Backoff::new(&self.shared.settings.retry);
         loop {
             self.await_poll().await;
@@ -28,6 +29,7 @@ impl Settler {
                 match disposition::of_sink(&error) {
                     Disposition::Retry => {
                         if again.is_empty() {
+                            wait.away(&error.to_string());
                             tracing::warn!(sink = sink.name(), route = self.route_name(), error = %error, "marking is delayed");
                         }
                         again.push(mark.clone());
