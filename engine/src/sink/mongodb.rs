@@ -9,6 +9,7 @@ mod command;
 mod fault;
 mod key;
 mod marks;
+mod reply;
 mod server;
 mod setup;
 mod state;
