@@ -31,6 +31,7 @@ use tokio::sync::OnceCell;
 use self::bson_bytes::{Elements, Value};
 use self::command::Terms;
 use self::fault::Fault;
+use self::reply::Doubts;
 pub use self::server::{Batch, Batches, Server};
 use crate::config::{MongoDbSettings, Place, SinkSettings, TargetSettings};
 use crate::fence::{Fence, Generation};
@@ -66,6 +67,7 @@ pub struct MongoDbSink {
     /// Whether the server is part of a replica set, or a router of a sharded cluster. Believed until `check` has asked.
     replicated: AtomicBool,
     lineage: Lineage,
+    doubts: Doubts,
 }
 
 impl MongoDbSink {
@@ -87,6 +89,7 @@ impl MongoDbSink {
             machine: Machine::REAL,
             replicated: AtomicBool::new(true),
             lineage: Lineage::default(),
+            doubts: Doubts::default(),
         })
     }
 

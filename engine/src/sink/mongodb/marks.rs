@@ -81,7 +81,7 @@ impl MongoDbSink {
         let what = self.what("update", MARKS);
         let sent = match self.run(&what, command.finish()).await {
             Ok(reply) => {
-                let reply = Reply::of(&what, &reply);
+                let reply = Reply::of(&what, &reply, &self.doubts);
                 let unacknowledged = reply.write_concern_fault();
                 let outcome = |error| match (error, &unacknowledged) {
                     (Some(Some(fault)), _) => Err(fault),

@@ -234,7 +234,7 @@ impl MongoDbSink {
         }
         let what = self.what("delete", place);
         let failed = match self.run(&what, command.finish()).await {
-            Ok(reply) => Reply::of(&what, &reply).failures(standing.len()),
+            Ok(reply) => Reply::of(&what, &reply, &self.doubts).failures(standing.len()),
             Err(fault) => standing.iter().map(|_| Some(fault.clone())).collect(),
         };
         for (open, fault) in standing.iter().zip(failed) {
@@ -264,7 +264,7 @@ impl MongoDbSink {
                 (sent.statement)(&mut command, one);
             }
             let collided = match self.run(sent.what, command.finish()).await {
-                Ok(reply) => board.settle_reply(&Reply::of(sent.what, &reply), &open, inserted),
+                Ok(reply) => board.settle_reply(&Reply::of(sent.what, &reply, &self.doubts), &open, inserted),
                 // Refused as a whole for the sake of one write: each goes alone, so that the others are not given up with it.
                 Err(fault) if open.len() > 1 && !fault.is_of_the_store() => {
                     for one in open {
@@ -315,7 +315,7 @@ impl MongoDbSink {
         }
         let what = self.what("delete", place);
         let failed = match self.run(&what, command.finish()).await {
-            Ok(reply) => Reply::of(&what, &reply).failures(removed.len()),
+            Ok(reply) => Reply::of(&what, &reply, &self.doubts).failures(removed.len()),
             Err(fault) => removed.iter().map(|_| Some(fault.clone())).collect(),
         };
         for (number, fault) in removed.into_iter().zip(failed) {
