@@ -10,6 +10,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "sinks/login.rs"]
+mod login;
 #[path = "sinks/mongodb.rs"]
 mod mongodb_store;
 #[path = "sinks/server.rs"]
@@ -45,6 +47,11 @@ fn mongodb_away_is_said_in_time() {
 fn mongodb_wrong_password() {
     let Some(uri) = server(MONGODB) else { return };
     runtime().block_on(mongodb_store::wrong_password(&uri));
+}
+
+#[test]
+fn mongodb_takes_no_log_in() {
+    runtime().block_on(login::what_a_failed_log_in_means());
 }
 
 #[test]

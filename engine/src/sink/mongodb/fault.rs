@@ -3,6 +3,8 @@
 //!
 //! Codes are those of MongoDB's `src/mongo/base/error_codes.yml`.
 
+use std::error::Error as _;
+
 use mongodb::error::{Error as DriverError, ErrorKind};
 
 use super::bson_bytes::{Elements, Value};
@@ -52,9 +54,7 @@ impl Fault {
                 Self::Away(format!("{what}: {}", named(command.code, &command.code_name)))
             }
             ErrorKind::Command(command) => Self::of_code(what, command.code, &command.code_name),
-            ErrorKind::Authentication { .. } => {
-                Self::Setup(format!("{what}: authentication failed; check user, password, authSource and authMechanism in the sink's uri"))
-            }
+            ErrorKind::Authentication { .. } => Self::of_authentication(what, error),
             ErrorKind::InvalidArgument { message, .. } => Self::Setup(format!("{what}: the driver refuses the sink's settings: {message}")),
             ErrorKind::InvalidTlsConfig { message, .. } => Self::Setup(format!("{what}: TLS in the sink's uri: {message}")),
             ErrorKind::IncompatibleServer { message, .. } => {
@@ -66,6 +66,25 @@ impl Fault {
             | ErrorKind::DnsResolve { message, .. } => Self::Away(format!("{what}: {message}")),
             _ => Self::Away(format!("{what}: the server's answer was not understood")),
         }
+    }
+
+    /// The driver calls each failed step of a log-in an authentication error; the code that the server gave lies beneath. One that passes,
+    /// as a server's that is shutting down, says nothing of the password.
+    fn of_authentication(what: &str, error: &DriverError) -> Self {
+        let beneath = error.source().and_then(|source| {
+            source.downcast_ref::<DriverError>().or_else(|| source.downcast_ref::<Box<DriverError>>().map(AsRef::as_ref))
+        });
+        let said = match beneath.map(|error| error.kind.as_ref()) {
+            Some(ErrorKind::Command(command)) => {
+                let named = named(command.code, &command.code_name);
+                if TRANSIENT.contains(&command.code) {
+                    return Self::Away(format!("{what}: the server takes no log-in: {named}"));
+                }
+                format!(": {named}")
+            }
+            _ => String::new(),
+        };
+        Self::Setup(format!("{what}: authentication failed{said}; check user, password, authSource and authMechanism in the sink's uri"))
     }
 
     /// Of a code that failed a whole command: what is not known to be one write's fault is retried.
