@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "sinks/cluster.rs"]
+mod cluster;
 #[path = "sinks/memory.rs"]
 mod memory;
 #[path = "sinks/redis.rs"]
@@ -52,6 +54,16 @@ fn redis_cluster_conforms() {
     runtime.block_on(suite::all(&store));
     runtime.block_on(redis_store::of_its_own(&store));
     runtime.block_on(redis_store::moving_slots(&urls));
+}
+
+#[test]
+fn redis_cluster_with_a_primary_cut_off() {
+    runtime().block_on(cluster::a_primary_cut_off());
+}
+
+#[test]
+fn redis_cluster_whose_addresses_are_used_again() {
+    runtime().block_on(cluster::addresses_used_again());
 }
 
 #[test]

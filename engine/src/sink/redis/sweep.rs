@@ -71,7 +71,7 @@ impl RedisSink {
         let mut command = Cmd::new();
         command.arg("SCAN").arg(cursor).arg("MATCH").arg(glob(&format!("{before}{prefix}"))).arg("COUNT").arg(self.max_pipeline);
         let answer = link.one(command).await.and_then(|answer| Ok(redis::from_redis_value::<(u64, Vec<Vec<u8>>)>(answer)?));
-        let (next, keys) = answer.map_err(|error| self.servers.at(&link.address).command(&error))?;
+        let (next, keys) = answer.map_err(|error| self.servers.fault(link, &error))?;
         let keys = keys.iter().filter_map(|key| key.strip_prefix(before.as_bytes())?.strip_suffix(behind.as_bytes()));
         let keys = keys.filter(|key| !self.is_of_longer_prefix(prefix, key)).map(<[u8]>::to_vec).collect();
         Ok(((next != 0).then_some(next), keys))
@@ -109,7 +109,7 @@ impl RedisSink {
     /// One value for each command; the first error that the server answered is the error of all.
     async fn answers(&self, link: &Link, pipeline: &mut Pipeline) -> Result<Vec<Value>, Error> {
         let answers = link.run(pipeline).await.and_then(|answers| answers.into_iter().map(Value::extract_error).collect());
-        answers.map_err(|error| self.servers.at(&link.address).command(&error))
+        answers.map_err(|error| self.servers.fault(link, &error))
     }
 
     /// Whether a key that begins with `prefix:` belongs to a target whose own prefix goes on, as `orders:open` after `orders` does.

@@ -1,0 +1,200 @@
+//! Redis Cluster where it is split, shrinks or moves its slots: nodes that answer what the test lets them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use streamsync::config::{Place, RedisForm, TargetSettings};
+use streamsync::fence::{Fence, Generation};
+use streamsync::plan::{Bytes, FencedWrite, SinkWrites};
+use streamsync::sink::redis::RedisSink;
+use streamsync::sink::{Error, Sink as _, WriteOutcome};
+
+use crate::redis_store::settings;
+
+/// What a node answers to a command, in Redis' protocol.
+type Answer = Arc<dyn Fn(&[String]) -> String + Send + Sync>;
+
+const LAST: u16 = 16383;
+const APPLIED: &str = ":1\r\n";
+const DOWN: &str = "-CLUSTERDOWN The cluster is down\r\n";
+const INFO: &str = "redis_version:7.0.15\r\nrole:master\r\ncluster_enabled:1\r\nmaxmemory_policy:noeviction\r\nrun_id:a\r\n";
+
+/// A primary that the others can't reach keeps its clients, and refuses them: they go to the one that was elected in its place.
+pub async fn a_primary_cut_off() {
+    let [(cut, cut_port), (rest, rest_port), (heir, heir_port)] = [listen(), listen(), listen()];
+    let (is_cut, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let of = |behind: bool, port: u16| {
+        let (is_cut, taken) = (is_cut.clone(), taken.clone());
+        move |command: &[String]| {
+            let split = is_cut.load(Ordering::SeqCst);
+            let first = if split && !behind { heir_port } else { cut_port };
+            match said(command).as_str() {
+                "CLUSTER SLOTS" => map(&[(0, 8191, first), (8192, LAST, rest_port)]),
+                "CLUSTER INFO" if behind && split => bulk("cluster_state:fail\r\ncluster_current_epoch:1\r\n"),
+                "CLUSTER INFO" => bulk("cluster_state:ok\r\ncluster_current_epoch:2\r\n"),
+                "EVALSHA" if behind && split => DOWN.to_owned(),
+                "EVALSHA" => {
+                    taken.fetch_add(usize::from(port == heir_port), Ordering::SeqCst);
+                    APPLIED.to_owned()
+                }
+                _ => ok(),
+            }
+        }
+    };
+    serve(cut, of(true, cut_port));
+    serve(rest, of(false, rest_port));
+    serve(heir, of(false, heir_port));
+    // The only seed is the one that will be cut off.
+    let sink = sink(&[cut_port]);
+    assert_eq!(write(&sink).await, (64, 0));
+    is_cut.store(true, Ordering::SeqCst);
+    let (applied, away) = write(&sink).await;
+    assert!(applied > 0 && away > 0, "{applied} {away}");
+    assert_eq!(write(&sink).await, (64, 0), "it still writes to the one that was cut off");
+    assert_eq!(taken.load(Ordering::SeqCst), away);
+}
+
+/// Servers that have left are part of another cluster later: what they say is of no account.
+pub async fn addresses_used_again() {
+    let (home, home_port) = listen();
+    let (heir, heir_port) = listen();
+    let gone: Vec<_> = (0..8).map(|_| listen()).collect();
+    let ports: Vec<u16> = gone.iter().map(|(_, port)| *port).collect();
+    let (has_left, is_silent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let strangers = Arc::new(AtomicUsize::new(0));
+    for (listener, port) in gone {
+        let (has_left, strangers) = (has_left.clone(), strangers.clone());
+        serve(listener, move |command| match said(command).as_str() {
+            "CLUSTER SLOTS" => map(&[(0, LAST, port)]),
+            "CLUSTER INFO" => bulk("cluster_state:ok\r\ncluster_current_epoch:99\r\n"),
+            "INFO" => bulk(INFO),
+            "EVALSHA" => {
+                strangers.fetch_add(usize::from(has_left.load(Ordering::SeqCst)), Ordering::SeqCst);
+                APPLIED.to_owned()
+            }
+            _ => ok(),
+        });
+    }
+    for listener in [home, heir] {
+        let (has_left, is_silent, ports) = (has_left.clone(), is_silent.clone(), ports.clone());
+        let is_home = listener.local_addr().expect("a port").port() == home_port;
+        serve(listener, move |command| match said(command).as_str() {
+            "CLUSTER SLOTS" if is_home && is_silent.load(Ordering::SeqCst) => "-LOADING the dataset\r\n".to_owned(),
+            "CLUSTER SLOTS" if has_left.load(Ordering::SeqCst) => map(&[(0, LAST, heir_port)]),
+            "CLUSTER SLOTS" => {
+                let ranges: Vec<_> = (0..8).zip(&ports).map(|(part, port)| (part * 2048, part * 2048 + 2047, *port)).collect();
+                map(&ranges)
+            }
+            "CLUSTER INFO" => bulk("cluster_state:ok\r\ncluster_current_epoch:2\r\n"),
+            "INFO" => bulk(INFO),
+            "EVALSHA" => APPLIED.to_owned(),
+            _ => ok(),
+        });
+    }
+    let sink = sink(&[home_port]);
+    assert_eq!(write(&sink).await, (64, 0));
+    has_left.store(true, Ordering::SeqCst);
+    for silent in [false, true] {
+        is_silent.store(silent, Ordering::SeqCst);
+        sink.check().await.expect("servers that are fit");
+        assert_eq!(write(&sink).await, (64, 0));
+        assert_eq!(strangers.load(Ordering::SeqCst), 0, "written to another cluster");
+    }
+}
+
+fn sink(seeds: &[u16]) -> RedisSink {
+    let urls: Vec<String> = seeds.iter().map(|port| format!("redis://127.0.0.1:{port}")).collect();
+    let (settings, redis) = settings(&urls.iter().map(String::as_str).collect::<Vec<_>>(), true);
+    RedisSink::new(&settings, &redis, Vec::new()).expect("URLs that can be read")
+}
+
+fn target() -> Arc<TargetSettings> {
+    let place = Place::Redis { prefix: "orders".into(), form: RedisForm::String };
+    Arc::new(TargetSettings { name: "orders".into(), sink: 0, place, explicit_keys: false, ttl_seconds: None })
+}
+
+/// Deletes 64 keys of all shards: how many are applied, and for how many the sink is away.
+async fn write(sink: &RedisSink) -> (usize, usize) {
+    let mut writes = SinkWrites { module: "0000000000000000".into(), targets: vec![target()], ..SinkWrites::default() };
+    let fence = Fence::new(Generation::FIRST, 1).expect("a fence");
+    for number in 0..64 {
+        let key = format!("orders:{number}");
+        let bytes = Bytes { start: writes.bytes.len(), len: key.len() };
+        writes.bytes.extend_from_slice(key.as_bytes());
+        writes.writes.push(FencedWrite { target: 0, record: 0, fence, key: bytes, document: None, ttl_seconds: 0, content: 0 });
+    }
+    let results = sink.write(&writes).await;
+    let applied = results.iter().filter(|result| matches!(result, Ok(WriteOutcome::Applied))).count();
+    let away = results.iter().filter(|result| matches!(result, Err(Error::Away { .. }))).count();
+    assert_eq!(applied + away, 64, "{results:?}");
+    (applied, away)
+}
+
+fn listen() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    (listener, port)
+}
+
+/// Answers as long as the test runs.
+fn serve(listener: TcpListener, answer: impl Fn(&[String]) -> String + Send + Sync + 'static) {
+    let answer: Answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let answer = answer.clone();
+            std::thread::spawn(move || serve_one(connection, &answer));
+        }
+    });
+}
+
+fn serve_one(connection: TcpStream, answer: &Answer) {
+    let mut commands = BufReader::new(connection.try_clone().expect("a second handle"));
+    let mut connection = connection;
+    while let Some(command) = read_command(&mut commands) {
+        if connection.write_all(answer(&command).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn read_command(commands: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
+    let mut number = |mark: &str| {
+        let mut line = String::new();
+        commands.read_line(&mut line).ok()?;
+        let number: usize = line.trim().strip_prefix(mark)?.parse().ok()?;
+        if mark == "*" {
+            return Some((number, String::new()));
+        }
+        let mut bytes = vec![0; number + 2];
+        commands.read_exact(&mut bytes).ok()?;
+        bytes.truncate(number);
+        Some((number, String::from_utf8_lossy(&bytes).into_owned()))
+    };
+    let (parts, _) = number("*")?;
+    (0..parts).map(|_| number("$").map(|(_, part)| part)).collect()
+}
+
+/// The command by its name, CLUSTER's with its second word.
+fn said(command: &[String]) -> String {
+    let words = if command[0] == "CLUSTER" { 2 } else { 1 };
+    command[..words].join(" ")
+}
+
+fn ok() -> String {
+    "+OK\r\n".to_owned()
+}
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+/// CLUSTER SLOTS: ranges of slots, each with its primary.
+fn map(ranges: &[(u16, u16, u16)]) -> String {
+    let mut out = format!("*{}\r\n", ranges.len());
+    for (first, last, port) in ranges {
+        out += &format!("*3\r\n:{first}\r\n:{last}\r\n*3\r\n{}:{port}\r\n$1\r\na\r\n", bulk("127.0.0.1"));
+    }
+    out
+}
