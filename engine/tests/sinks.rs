@@ -67,6 +67,11 @@ fn redis_cluster_whose_addresses_are_used_again() {
 }
 
 #[test]
+fn redis_cluster_whose_slots_move_past_a_scan() {
+    runtime().block_on(cluster::slots_move_past_a_scan());
+}
+
+#[test]
 fn redis_string_conforms() {
     redis_conforms(RedisForm::String);
 }

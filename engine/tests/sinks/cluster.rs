@@ -104,6 +104,52 @@ pub async fn addresses_used_again() {
     }
 }
 
+/// A scan of all shards that slots may have moved past is not done.
+pub async fn slots_move_past_a_scan() {
+    let [(first, first_port), (second, second_port)] = [listen(), listen()];
+    let flag = || Arc::new(AtomicBool::new(false));
+    let (moves, has_moved, is_open) = (flag(), flag(), flag());
+    for listener in [first, second] {
+        let (moves, has_moved, is_open) = (moves.clone(), has_moved.clone(), is_open.clone());
+        let is_second = listener.local_addr().expect("a port").port() == second_port;
+        serve(listener, move |command| match said(command).as_str() {
+            "CLUSTER SLOTS" => {
+                let last = if has_moved.load(Ordering::SeqCst) { 9000 } else { 8191 };
+                map(&[(0, last, first_port), (last + 1, LAST, second_port)])
+            }
+            "CLUSTER INFO" => bulk("cluster_state:ok\r\ncluster_current_epoch:2\r\n"),
+            "CLUSTER NODES" => {
+                let open = if is_second && is_open.load(Ordering::SeqCst) { " [9001->-a]" } else { "" };
+                bulk(&format!("b 127.0.0.1:1@2 myself,master - 0 0 1 connected 1-2{open}\nc 127.0.0.1:3@4 master - 0 0 1 connected 3-4\n"))
+            }
+            // A slot goes over when the first shard is done, and no command meets a redirection.
+            "SCAN" => {
+                if is_second && moves.load(Ordering::SeqCst) {
+                    has_moved.store(true, Ordering::SeqCst);
+                }
+                "*2\r\n$1\r\n0\r\n*0\r\n".to_owned()
+            }
+            _ => ok(),
+        });
+    }
+    let (target, generation) = (target(), Generation::new(2).expect("a generation"));
+    let fence = Fence::new(generation, 9).expect("a fence");
+    for sweeps in [false, true] {
+        moves.store(true, Ordering::SeqCst);
+        has_moved.store(false, Ordering::SeqCst);
+        let sink = sink(&[first_port]);
+        for (open, expected) in [(false, true), (true, true), (false, false)] {
+            is_open.store(open, Ordering::SeqCst);
+            let result = match sweeps {
+                true => sink.sweep_generation(&target, generation).await.map(|_| ()),
+                false => sink.clear(&target, fence, 0).await,
+            };
+            let is_away = matches!(result, Err(Error::Away { .. }));
+            assert_eq!(is_away, expected, "sweeps: {sweeps}, a slot is on its way: {open}: {result:?}");
+        }
+    }
+}
+
 fn sink(seeds: &[u16]) -> RedisSink {
     let urls: Vec<String> = seeds.iter().map(|port| format!("redis://127.0.0.1:{port}")).collect();
     let (settings, redis) = settings(&urls.iter().map(String::as_str).collect::<Vec<_>>(), true);

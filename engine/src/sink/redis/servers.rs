@@ -225,6 +225,15 @@ impl Servers {
 }
 
 impl Topology {
+    /// Whether each slot is on the same server in both.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let address = |topology: &'_ Self, shard: &Option<u16>| {
+            shard.and_then(|shard| topology.shards.get(usize::from(shard))).map(|link| link.address.clone())
+        };
+        self.by_slot.len() == other.by_slot.len()
+            && self.by_slot.iter().zip(&other.by_slot).all(|(ours, theirs)| address(self, ours) == address(other, theirs))
+    }
+
     /// Index of the shard that holds a key; `None` where a cluster has no server for its slot.
     pub(super) fn shard_of(&self, key: &[u8]) -> Option<usize> {
         if self.by_slot.is_empty() {
@@ -286,6 +295,20 @@ impl Link {
         pipeline.add_command(command);
         let values = self.run(&mut pipeline).await?;
         values.into_iter().next().unwrap_or_default().extract_error()
+    }
+
+    /// Whether a slot is on its way to or from it. A server that does not let itself be asked is taken at its map.
+    pub(super) async fn moves_slots(&self) -> RedisResult<bool> {
+        let mut command = Cmd::new();
+        command.arg("CLUSTER").arg("NODES");
+        let nodes = match self.one(command).await {
+            Ok(nodes) => redis::from_redis_value::<String>(nodes).unwrap_or_default(),
+            Err(error) if error.code().is_some() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // "<id> <address> myself,master - 0 0 1 connected 0-5460 [5461->-<id>]"
+        let is_open = |line: &str| line.contains("myself") && line.split(' ').skip(8).any(|slots| slots.starts_with('['));
+        Ok(nodes.lines().any(is_open))
     }
 
     /// The next command connects anew.
