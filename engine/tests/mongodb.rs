@@ -14,6 +14,8 @@
 mod login;
 #[path = "sinks/mongodb.rs"]
 mod mongodb_store;
+#[path = "sinks/router.rs"]
+mod router;
 #[path = "sinks/server.rs"]
 mod server;
 #[path = "sinks/suite.rs"]
@@ -52,6 +54,11 @@ fn mongodb_wrong_password() {
 #[test]
 fn mongodb_takes_no_log_in() {
     runtime().block_on(login::what_a_failed_log_in_means());
+}
+
+#[test]
+fn mongodb_shard_keys() {
+    runtime().block_on(router::shard_keys());
 }
 
 #[test]
