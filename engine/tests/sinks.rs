@@ -21,6 +21,8 @@ mod redis_store;
 mod server;
 #[path = "sinks/suite.rs"]
 mod suite;
+#[path = "sinks/tls.rs"]
+mod tls;
 
 use server::{runtime, server};
 use streamsync::config::RedisForm;
@@ -69,6 +71,11 @@ fn redis_cluster_whose_addresses_are_used_again() {
 #[test]
 fn redis_cluster_whose_slots_move_past_a_scan() {
     runtime().block_on(cluster::slots_move_past_a_scan());
+}
+
+#[test]
+fn redis_over_tls() {
+    runtime().block_on(tls::the_system_s_authorities_are_trusted("redis_over_tls"));
 }
 
 #[test]

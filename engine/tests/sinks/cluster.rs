@@ -1,7 +1,7 @@
 //! Redis Cluster where it is split, shrinks or moves its slots: nodes that answer what the test lets them.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -19,7 +19,7 @@ type Answer = Arc<dyn Fn(&[String]) -> String + Send + Sync>;
 const LAST: u16 = 16383;
 const APPLIED: &str = ":1\r\n";
 const DOWN: &str = "-CLUSTERDOWN The cluster is down\r\n";
-const INFO: &str = "redis_version:7.0.15\r\nrole:master\r\ncluster_enabled:1\r\nmaxmemory_policy:noeviction\r\nrun_id:a\r\n";
+pub const INFO: &str = "redis_version:7.0.15\r\nrole:master\r\ncluster_enabled:1\r\nmaxmemory_policy:noeviction\r\nrun_id:a\r\n";
 
 /// A primary that the others can't reach keeps its clients, and refuses them: they go to the one that was elected in its place.
 pub async fn a_primary_cut_off() {
@@ -178,7 +178,7 @@ async fn write(sink: &RedisSink) -> (usize, usize) {
     (applied, away)
 }
 
-fn listen() -> (TcpListener, u16) {
+pub fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("a port").port();
     (listener, port)
@@ -190,36 +190,38 @@ fn serve(listener: TcpListener, answer: impl Fn(&[String]) -> String + Send + Sy
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
             let answer = answer.clone();
-            std::thread::spawn(move || serve_one(connection, &answer));
+            std::thread::spawn(move || answer_all(connection, &*answer));
         }
     });
 }
 
-fn serve_one(connection: TcpStream, answer: &Answer) {
-    let mut commands = BufReader::new(connection.try_clone().expect("a second handle"));
-    let mut connection = connection;
-    while let Some(command) = read_command(&mut commands) {
-        if connection.write_all(answer(&command).as_bytes()).is_err() {
+/// Answers the commands of one connection until it ends.
+pub fn answer_all(connection: impl Read + Write, answer: &dyn Fn(&[String]) -> String) {
+    let mut connection = BufReader::new(connection);
+    while let Some(command) = read_command(&mut connection) {
+        if connection.get_mut().write_all(answer(&command).as_bytes()).and_then(|()| connection.get_mut().flush()).is_err() {
             return;
         }
     }
 }
 
-fn read_command(commands: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
-    let mut number = |mark: &str| {
-        let mut line = String::new();
-        commands.read_line(&mut line).ok()?;
-        let number: usize = line.trim().strip_prefix(mark)?.parse().ok()?;
-        if mark == "*" {
-            return Some((number, String::new()));
-        }
-        let mut bytes = vec![0; number + 2];
-        commands.read_exact(&mut bytes).ok()?;
-        bytes.truncate(number);
-        Some((number, String::from_utf8_lossy(&bytes).into_owned()))
-    };
-    let (parts, _) = number("*")?;
-    (0..parts).map(|_| number("$").map(|(_, part)| part)).collect()
+fn read_command(connection: &mut impl BufRead) -> Option<Vec<String>> {
+    let parts = read_number(connection, "*")?;
+    (0..parts).map(|_| read_bulk(connection)).collect()
+}
+
+fn read_number(connection: &mut impl BufRead, mark: &str) -> Option<usize> {
+    let mut line = String::new();
+    connection.read_line(&mut line).ok()?;
+    line.trim().strip_prefix(mark)?.parse().ok()
+}
+
+fn read_bulk(connection: &mut impl BufRead) -> Option<String> {
+    let length = read_number(connection, "$")?;
+    let mut bytes = vec![0; length + 2];
+    connection.read_exact(&mut bytes).ok()?;
+    bytes.truncate(length);
+    String::from_utf8(bytes).ok()
 }
 
 /// The command by its name, CLUSTER's with its second word.
@@ -228,11 +230,11 @@ fn said(command: &[String]) -> String {
     command[..words].join(" ")
 }
 
-fn ok() -> String {
+pub fn ok() -> String {
     "+OK\r\n".to_owned()
 }
 
-fn bulk(text: &str) -> String {
+pub fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
