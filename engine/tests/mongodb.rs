@@ -10,8 +10,12 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "sinks/login.rs"]
+mod login;
 #[path = "sinks/mongodb.rs"]
 mod mongodb_store;
+#[path = "sinks/router.rs"]
+mod router;
 #[path = "sinks/server.rs"]
 mod server;
 #[path = "sinks/suite.rs"]
@@ -45,6 +49,16 @@ fn mongodb_away_is_said_in_time() {
 fn mongodb_wrong_password() {
     let Some(uri) = server(MONGODB) else { return };
     runtime().block_on(mongodb_store::wrong_password(&uri));
+}
+
+#[test]
+fn mongodb_takes_no_log_in() {
+    runtime().block_on(login::what_a_failed_log_in_means());
+}
+
+#[test]
+fn mongodb_shard_keys() {
+    runtime().block_on(router::shard_keys());
 }
 
 #[test]

@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "sinks/cluster.rs"]
+mod cluster;
 #[path = "sinks/memory.rs"]
 mod memory;
 #[path = "sinks/redis.rs"]
@@ -19,6 +21,8 @@ mod redis_store;
 mod server;
 #[path = "sinks/suite.rs"]
 mod suite;
+#[path = "sinks/tls.rs"]
+mod tls;
 
 use server::{runtime, server};
 use streamsync::config::RedisForm;
@@ -52,6 +56,26 @@ fn redis_cluster_conforms() {
     runtime.block_on(suite::all(&store));
     runtime.block_on(redis_store::of_its_own(&store));
     runtime.block_on(redis_store::moving_slots(&urls));
+}
+
+#[test]
+fn redis_cluster_with_a_primary_cut_off() {
+    runtime().block_on(cluster::a_primary_cut_off());
+}
+
+#[test]
+fn redis_cluster_whose_addresses_are_used_again() {
+    runtime().block_on(cluster::addresses_used_again());
+}
+
+#[test]
+fn redis_cluster_whose_slots_move_past_a_scan() {
+    runtime().block_on(cluster::slots_move_past_a_scan());
+}
+
+#[test]
+fn redis_over_tls() {
+    runtime().block_on(tls::the_system_s_authorities_are_trusted("redis_over_tls"));
 }
 
 #[test]

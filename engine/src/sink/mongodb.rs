@@ -9,6 +9,7 @@ mod command;
 mod fault;
 mod key;
 mod marks;
+mod reply;
 mod server;
 mod setup;
 mod state;
@@ -30,6 +31,7 @@ use tokio::sync::OnceCell;
 use self::bson_bytes::{Elements, Value};
 use self::command::Terms;
 use self::fault::Fault;
+use self::reply::Doubts;
 pub use self::server::{Batch, Batches, Server};
 use crate::config::{MongoDbSettings, Place, SinkSettings, TargetSettings};
 use crate::fence::{Fence, Generation};
@@ -65,6 +67,7 @@ pub struct MongoDbSink {
     /// Whether the server is part of a replica set, or a router of a sharded cluster. Believed until `check` has asked.
     replicated: AtomicBool,
     lineage: Lineage,
+    doubts: Doubts,
 }
 
 impl MongoDbSink {
@@ -86,6 +89,7 @@ impl MongoDbSink {
             machine: Machine::REAL,
             replicated: AtomicBool::new(true),
             lineage: Lineage::default(),
+            doubts: Doubts::default(),
         })
     }
 
@@ -142,19 +146,18 @@ impl MongoDbSink {
         &self,
         what: &str,
         command: mongodb::error::Result<RawDocumentBuf>,
-        mut each: impl FnMut(&[u8]) + Send,
+        each: impl FnMut(&[u8]) + Send,
     ) -> Result<(), Fault> {
         let documents = async {
-            let fault = |error| Fault::of_driver(what, &error);
-            let mut batches = self.server().await?.find(command.map_err(fault)?).await.map_err(fault)?;
-            while let Some(batch) = batches.next().await {
-                let batch = batch.map_err(fault)?;
-                for (_, document) in Elements::of(batch.documents().map_err(fault)?) {
-                    each(document.bytes);
-                }
-            }
-            Ok(())
+            let command = command.map_err(|error| Fault::of_driver(what, &error))?;
+            each_of(what, self.server().await?.find(command), each).await
         };
+        self.within_limit(what, documents).await
+    }
+
+    /// The same in the database `config` of a sharded cluster.
+    async fn query_config(&self, what: &str, command: RawDocumentBuf, each: impl FnMut(&[u8]) + Send) -> Result<(), Fault> {
+        let documents = async { each_of(what, self.server().await?.find_in_config(command), each).await };
         self.within_limit(what, documents).await
     }
 
@@ -168,6 +171,22 @@ impl MongoDbSink {
     fn error(&self, place: &str, fault: Fault) -> Error {
         fault.into_error(&self.name, place)
     }
+}
+
+async fn each_of(
+    what: &str,
+    found: BoxFuture<'_, mongodb::error::Result<Batches>>,
+    mut each: impl FnMut(&[u8]) + Send,
+) -> Result<(), Fault> {
+    let fault = |error| Fault::of_driver(what, &error);
+    let mut batches = found.await.map_err(fault)?;
+    while let Some(batch) = batches.next().await {
+        let batch = batch.map_err(fault)?;
+        for (_, document) in Elements::of(batch.documents().map_err(fault)?) {
+            each(document.bytes);
+        }
+    }
+    Ok(())
 }
 
 /// What an element of `writeErrors` means, `None` for one that says nothing yet; the fuzzer asks for it.

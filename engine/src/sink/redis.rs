@@ -209,7 +209,9 @@ impl RedisSink {
         let place = || write.map_or_else(String::new, |write| place_of(writes, write));
         let at = self.servers.at(&link.address);
         if let Value::ServerError(error) = reply {
-            return Err(at.write(&place(), error));
+            let fault = at.write(&place(), error);
+            self.servers.doubt(error.code(), &fault);
+            return Err(fault);
         }
         if let Value::Int(code) = reply
             && let Some(outcome) = outcome_of(*code)

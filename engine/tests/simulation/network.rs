@@ -140,6 +140,11 @@ impl mongodb_sink::Server for MongoDbLink {
         }
         .boxed()
     }
+
+    /// The simulated server is no router.
+    fn find_in_config(&self, _: RawDocumentBuf) -> BoxFuture<'_, mongodb::error::Result<mongodb_sink::Batches>> {
+        async { Ok(StreamExt::boxed(stream::empty())) }.boxed()
+    }
 }
 
 fn broken() -> mongodb::error::Error {

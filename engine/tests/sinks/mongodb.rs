@@ -19,7 +19,7 @@ pub struct MongoDb {
     database: Database,
 }
 
-fn settings(uri: &str, database: &str) -> (SinkSettings, MongoDbSettings) {
+pub fn settings(uri: &str, database: &str) -> (SinkSettings, MongoDbSettings) {
     let mongodb = MongoDbSettings {
         uri: uri.to_owned(),
         database: database.to_owned(),

@@ -3,6 +3,8 @@
 //!
 //! Codes are those of MongoDB's `src/mongo/base/error_codes.yml`.
 
+use std::error::Error as _;
+
 use mongodb::error::{Error as DriverError, ErrorKind};
 
 use super::bson_bytes::{Elements, Value};
@@ -52,9 +54,7 @@ impl Fault {
                 Self::Away(format!("{what}: {}", named(command.code, &command.code_name)))
             }
             ErrorKind::Command(command) => Self::of_code(what, command.code, &command.code_name),
-            ErrorKind::Authentication { .. } => {
-                Self::Setup(format!("{what}: authentication failed; check user, password, authSource and authMechanism in the sink's uri"))
-            }
+            ErrorKind::Authentication { .. } => Self::of_authentication(what, error),
             ErrorKind::InvalidArgument { message, .. } => Self::Setup(format!("{what}: the driver refuses the sink's settings: {message}")),
             ErrorKind::InvalidTlsConfig { message, .. } => Self::Setup(format!("{what}: TLS in the sink's uri: {message}")),
             ErrorKind::IncompatibleServer { message, .. } => {
@@ -66,6 +66,25 @@ impl Fault {
             | ErrorKind::DnsResolve { message, .. } => Self::Away(format!("{what}: {message}")),
             _ => Self::Away(format!("{what}: the server's answer was not understood")),
         }
+    }
+
+    /// The driver calls each failed step of a log-in an authentication error; the code that the server gave lies beneath. One that passes,
+    /// as a server's that is shutting down, says nothing of the password.
+    fn of_authentication(what: &str, error: &DriverError) -> Self {
+        let beneath = error.source().and_then(|source| {
+            source.downcast_ref::<DriverError>().or_else(|| source.downcast_ref::<Box<DriverError>>().map(AsRef::as_ref))
+        });
+        let said = match beneath.map(|error| error.kind.as_ref()) {
+            Some(ErrorKind::Command(command)) => {
+                let named = named(command.code, &command.code_name);
+                if TRANSIENT.contains(&command.code) {
+                    return Self::Away(format!("{what}: the server takes no log-in: {named}"));
+                }
+                format!(": {named}")
+            }
+            _ => String::new(),
+        };
+        Self::Setup(format!("{what}: authentication failed{said}; check user, password, authSource and authMechanism in the sink's uri"))
     }
 
     /// Of a code that failed a whole command: what is not known to be one write's fault is retried.
@@ -88,23 +107,27 @@ impl Fault {
         }
     }
 
-    /// Of an element of `writeErrors`. `None`: E11000 on `_id`, which says nothing yet.
+    /// Of an element of `writeErrors` that stands alone. `None`: E11000 on `_id`, which says nothing yet.
     pub(super) fn of_write_error(what: &str, error: Value<'_>) -> Option<Self> {
-        let code = error.elements().find("code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
-        if DUPLICATE_KEY.contains(&code) {
-            let index = index_name(error.elements());
-            return (index != "_id_")
-                .then(|| Self::Refused("duplicate-key", format!("another document has the same values in the unique index {index}")));
+        Self::of_statement(what, error, false)
+    }
+
+    /// The same where the statement is the engine's own: no record is at fault, so a code that is not known is tried again.
+    pub(super) fn of_own_write_error(what: &str, error: Value<'_>) -> Option<Self> {
+        Self::of_statement(what, error, true)
+    }
+
+    fn of_statement(what: &str, error: Value<'_>, passes: bool) -> Option<Self> {
+        match WriteError::of(what, error) {
+            WriteError::Collision => None,
+            WriteError::Known(fault) => Some(fault),
+            WriteError::Unknown(_, message) => Some(Self::of_unknown(passes, message)),
         }
-        let code_name = error.elements().find("codeName").and_then(Value::as_text).unwrap_or_default();
-        let fault = Self::of_code(what, code, code_name);
-        if let Self::Away(message) = &fault
-            && !TRANSIENT.contains(&code)
-        {
-            // No code that is known to pass, and the server gave it to this write alone.
-            return Some(Self::Refused("server-error", message.clone()));
-        }
-        Some(fault)
+    }
+
+    /// Of a code that is not known, where the server gave it to one write alone, or may mean that it passes.
+    pub(super) fn of_unknown(passes: bool, message: String) -> Self {
+        if passes { Self::Away(message) } else { Self::Refused("server-error", message) }
     }
 
     /// Of a reply's `writeConcernError`: the writes are done here and may be lost in a failover, so their outcome is unknown.
@@ -112,6 +135,39 @@ impl Fault {
         let code = error.elements().find("code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
         let code_name = error.elements().find("codeName").and_then(Value::as_text).unwrap_or_default();
         Self::Away(format!("{what}: no majority has acknowledged the write: {}", named(code, code_name)))
+    }
+}
+
+/// An element of `writeErrors`.
+#[derive(Clone, Debug)]
+pub(super) enum WriteError {
+    /// E11000 on `_id`, which says nothing yet.
+    Collision,
+    /// A code that says what is at fault.
+    Known(Fault),
+    /// A code of which it is not known whether it passes, and what to say of it.
+    Unknown(i32, String),
+}
+
+impl WriteError {
+    pub(super) fn of(what: &str, error: Value<'_>) -> Self {
+        let code = error.elements().find("code").and_then(Value::as_i64).and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
+        if DUPLICATE_KEY.contains(&code) {
+            return match index_name(error.elements()) {
+                index if index == "_id_" => Self::Collision,
+                index => {
+                    let message = format!("another document has the same values in the unique index {index}");
+                    Self::Known(Fault::Refused("duplicate-key", message))
+                }
+            };
+        }
+        let code_name = error.elements().find("codeName").and_then(Value::as_text).unwrap_or_default();
+        match Fault::of_code(what, code, code_name) {
+            Fault::Away(message) if !TRANSIENT.contains(&code) => Self::Unknown(code, message),
+            fault @ (Fault::Away(_) | Fault::Full(_) | Fault::Refused(..) | Fault::OtherPartition { .. } | Fault::Setup(_)) => {
+                Self::Known(fault)
+            }
+        }
     }
 }
 
@@ -148,10 +204,14 @@ const UNAUTHORIZED: [i32; 4] = [11, 13, 18, 31];
 /// know a command's fields: FailedToParse, InvalidOptions, Location40414, Location40415.
 const UNFIT: [i32; 20] = [20, 59, 61, 73, 79, 100, 115, 123, 166, 167, 322, 323, 324, 10003, 13297, 12, 9, 72, 40414, 40415];
 
-/// Codes that pass: the network, a failover, a shutdown, a lock, a time limit, a moved chunk.
-const TRANSIENT: [i32; 42] = [
-    6, 7, 24, 43, 46, 50, 63, 64, 70, 89, 91, 112, 117, 133, 134, 136, 146, 150, 175, 189, 202, 225, 234, 237, 246, 249, 251, 262, 290,
-    365, 384, 391, 462, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436,
+/// Codes that pass: the network, a failover, a shutdown, a lock, a time limit, a moved chunk, a server that has too much to do. A router
+/// hands on what a shard answered, to each write that it had for this shard. 16500 is Azure's, over the throughput that was paid for.
+const TRANSIENT: [i32; 111] = [
+    6, 7, 24, 43, 46, 50, 63, 64, 70, 71, 82, 83, 89, 90, 91, 94, 107, 109, 112, 117, 133, 134, 136, 141, 145, 146, 149, 150, 172, 175,
+    189, 199, 202, 203, 211, 215, 216, 225, 234, 237, 239, 245, 246, 249, 250, 251, 261, 262, 264, 267, 272, 279, 281, 282, 290, 303, 304,
+    314, 317, 319, 320, 321, 325, 328, 329, 333, 338, 342, 343, 355, 358, 360, 363, 365, 372, 374, 375, 379, 382, 384, 391, 398, 402, 406,
+    407, 412, 413, 414, 433, 445, 449, 450, 453, 462, 9001, 10058, 10107, 11600, 11601, 11602, 12586, 12587, 13388, 13435, 13436, 16500,
+    46841, 50915, 56846, 91331, 10045600,
 ];
 
 /// The label of a code that is one write's own fault.

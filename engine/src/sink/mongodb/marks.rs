@@ -12,9 +12,10 @@ use super::bson_bytes::{Elements, Value, Writer};
 use super::command::{WriteCommand, as_binary, find, write_id_in};
 use super::fault::Fault;
 use super::key::CanonicalKey;
+use super::reply::Reply;
 use super::sweep::{REST_PER_WORK, Tombstone};
 use super::version::{Stored, Verdict};
-use super::write::{KeyWrite, Outcome, Reply, judged, tombstone, unreadable_key};
+use super::write::{KeyWrite, Outcome, judged, tombstone, unreadable_key};
 use super::{MARKS, MongoDbSink, collection};
 use crate::fence::Fence;
 use crate::plan::SinkWrites;
@@ -80,7 +81,7 @@ impl MongoDbSink {
         let what = self.what("update", MARKS);
         let sent = match self.run(&what, command.finish()).await {
             Ok(reply) => {
-                let reply = Reply::of(&what, &reply);
+                let reply = Reply::of(&what, &reply, &self.doubts);
                 let unacknowledged = reply.write_concern_fault();
                 let outcome = |error| match (error, &unacknowledged) {
                     (Some(Some(fault)), _) => Err(fault),

@@ -16,6 +16,9 @@ pub trait Server: std::fmt::Debug + Send + Sync {
 
     /// Runs a command that answers with a cursor.
     fn find(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<Batches>>;
+
+    /// The same in the database `config`, where a sharded cluster keeps what it knows of itself. Asked of routers alone.
+    fn find_in_config(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<Batches>>;
 }
 
 /// A cursor's documents, as they come.
@@ -56,10 +59,15 @@ impl Server for Database {
     }
 
     fn find(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<Batches>> {
-        async move {
-            let batches = self.run_raw_cursor_command(command).batch().await?;
-            Ok(batches.map(|batch| batch.map(|reply| Batch(Kind::Reply(reply)))).boxed())
-        }
-        .boxed()
+        find_in(self.clone(), command).boxed()
     }
+
+    fn find_in_config(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<Batches>> {
+        find_in(self.client().database("config"), command).boxed()
+    }
+}
+
+async fn find_in(database: Database, command: RawDocumentBuf) -> Result<Batches> {
+    let batches = database.run_raw_cursor_command(command).batch().await?;
+    Ok(batches.map(|batch| batch.map(|reply| Batch(Kind::Reply(reply)))).boxed())
 }

@@ -25,8 +25,8 @@ impl MongoDbSink {
                 "the server speaks wire version {wire_version}, which is older than MongoDB 5.0; use MongoDB 5.0 or later, or a compatible server"
             )));
         }
-        let replicated = Elements::of(hello.as_bytes()).find("setName").is_some()
-            || Elements::of(hello.as_bytes()).find("msg").and_then(Value::as_text) == Some("isdbgrid");
+        let routed = Elements::of(hello.as_bytes()).find("msg").and_then(Value::as_text) == Some("isdbgrid");
+        let replicated = routed || Elements::of(hello.as_bytes()).find("setName").is_some();
         self.replicated.store(replicated, std::sync::atomic::Ordering::Relaxed);
         if !replicated {
             tracing::warn!(
@@ -35,6 +35,9 @@ impl MongoDbSink {
             );
         }
         self.check_collections().await?;
+        if routed {
+            self.check_shard_keys().await?;
+        }
         self.ensure_tombstone_expiry().await?;
         for place in [TOMBSTONES, MARKS, WATERMARKS, IDENTITIES] {
             self.check_rights(place).await?;
@@ -68,6 +71,40 @@ impl MongoDbSink {
             }
         })
         .await?;
+        if faults.is_empty() { Ok(()) } else { Err(Fault::Setup(faults.join("; "))) }
+    }
+
+    /// A sharded cluster keeps a document's shard key unique, and its `_id` on each shard alone: of one key there may be a document on every
+    /// shard, unless `_id` is the shard key. What `config` does not tell is taken to be so, because the right to read there is not a usual one.
+    async fn check_shard_keys(&self) -> Result<(), Fault> {
+        let mut names = vec![TOMBSTONES, MARKS, WATERMARKS, IDENTITIES];
+        for target in &self.targets {
+            names.push(collection(target)?);
+        }
+        let names: Vec<String> = names.iter().map(|name| format!("{}.{name}", self.settings.database)).collect();
+        let command = rawdoc_of(&doc! { "find": "collections", "filter": { "_id": { "$in": names } }, "projection": { "key": 1 } })?;
+        let mut faults = Vec::new();
+        let asked = self.query_config("find config.collections", command, |found| {
+            let name = Elements::of(found).find("_id").and_then(Value::as_text).unwrap_or_default();
+            let key: Vec<_> = Elements::of(found)
+                .find("key")
+                .map(|key| key.elements().map(|(field, _)| String::from_utf8_lossy(field).into_owned()).collect())
+                .unwrap_or_default();
+            if key != ["_id"] {
+                faults.push(format!(
+                    "{name} is sharded by {}, so that it may have several documents of one _id; reshard it by {{ _id: 1 }} or {{ _id: \"hashed\" }}",
+                    key.join(", ")
+                ));
+            }
+        });
+        if let Err(fault) = asked.await {
+            tracing::warn!(
+                sink = self.name,
+                error = %self.error("", fault),
+                "the shard keys can't be looked at; grant the user read on the database config, or see to it that what is sharded is sharded by _id"
+            );
+            return Ok(());
+        }
         if faults.is_empty() { Ok(()) } else { Err(Fault::Setup(faults.join("; "))) }
     }
 

@@ -152,7 +152,7 @@ impl MongoDbSink {
         let what = self.what("update", collection);
         let reply = self.run(&what, command).await?;
         if let Some(error) = Elements::of(reply.as_bytes()).find("writeErrors").and_then(|errors| errors.elements().next()) {
-            return Fault::of_write_error(&what, error.1).map_or(Ok(None), Err);
+            return Fault::of_own_write_error(&what, error.1).map_or(Ok(None), Err);
         }
         match Elements::of(reply.as_bytes()).find("writeConcernError") {
             Some(error) => Err(Fault::of_write_concern_error(&what, error)),

@@ -118,7 +118,7 @@ impl MongoDbSink {
             .clone()
             .find("writeErrors")
             .and_then(|errors| errors.elements().next())
-            .and_then(|(_, error)| Fault::of_write_error(&what, error))
+            .and_then(|(_, error)| Fault::of_own_write_error(&what, error))
         {
             return Err(fault);
         }

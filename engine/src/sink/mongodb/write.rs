@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::future::{join, try_join};
-use mongodb::bson::RawDocumentBuf;
 
 use super::bson_bytes::{Elements, Value, Writer};
 use super::command::{Condition, VersionAt, WriteCommand, as_binary, binary_value, find, write_id_in};
 use super::fault::Fault;
 use super::key::CanonicalKey;
+use super::reply::Reply;
 use super::version::{Guard, Incoming, Stored, Verdict};
 use super::{MongoDbSink, TOMBSTONES, collection};
 use crate::fence::Fence;
@@ -234,7 +234,7 @@ impl MongoDbSink {
         }
         let what = self.what("delete", place);
         let failed = match self.run(&what, command.finish()).await {
-            Ok(reply) => Reply::of(&what, &reply).failures(standing.len()),
+            Ok(reply) => Reply::of(&what, &reply, &self.doubts).failures(standing.len()),
             Err(fault) => standing.iter().map(|_| Some(fault.clone())).collect(),
         };
         for (open, fault) in standing.iter().zip(failed) {
@@ -264,7 +264,7 @@ impl MongoDbSink {
                 (sent.statement)(&mut command, one);
             }
             let collided = match self.run(sent.what, command.finish()).await {
-                Ok(reply) => Reply::of(sent.what, &reply).settle(&open, board, inserted),
+                Ok(reply) => board.settle_reply(&Reply::of(sent.what, &reply, &self.doubts), &open, inserted),
                 // Refused as a whole for the sake of one write: each goes alone, so that the others are not given up with it.
                 Err(fault) if open.len() > 1 && !fault.is_of_the_store() => {
                     for one in open {
@@ -315,7 +315,7 @@ impl MongoDbSink {
         }
         let what = self.what("delete", place);
         let failed = match self.run(&what, command.finish()).await {
-            Ok(reply) => Reply::of(&what, &reply).failures(removed.len()),
+            Ok(reply) => Reply::of(&what, &reply, &self.doubts).failures(removed.len()),
             Err(fault) => removed.iter().map(|_| Some(fault.clone())).collect(),
         };
         for (number, fault) in removed.into_iter().zip(failed) {
@@ -386,6 +386,22 @@ impl Board {
         }
     }
 
+    /// Settles what succeeded and what failed; returns what collided on `_id`. `inserted` gets the writes whose key held nothing.
+    fn settle_reply(&mut self, reply: &Reply<'_>, open: &[Open], inserted: &mut Vec<usize>) -> Vec<Open> {
+        let unacknowledged = reply.write_concern_fault();
+        let mut collided = Vec::new();
+        for (one, error) in open.iter().zip(reply.errors(open.len())) {
+            match (error, &unacknowledged) {
+                (Some(Some(fault)), _) => self.settle(one.write, Err(fault)),
+                (_, Some(fault)) => self.settle(one.write, Err(fault.clone())),
+                (None, None) => self.settle(one.write, Ok(WriteOutcome::Applied)),
+                (Some(None), None) => collided.push(*one),
+            }
+        }
+        inserted.extend(reply.upserted().filter_map(|index| open.get(index)).map(|one| one.write));
+        collided
+    }
+
     fn open_or_settle(&mut self, write: usize, verdict: Verdict, open: impl FnOnce(Guard)) {
         match verdict {
             Verdict::Older(guard) => open(guard),
@@ -402,68 +418,6 @@ impl Board {
         let unanswered = || Err(Fault::Away("the write was not answered".to_owned()));
         self.outcomes.into_iter().zip(other.outcomes).map(|(ours, theirs)| theirs.or(ours).unwrap_or_else(unanswered)).collect()
     }
-}
-
-/// The reply to a bulk.
-pub(super) struct Reply<'a> {
-    what: &'a str,
-    reply: &'a [u8],
-}
-
-impl<'a> Reply<'a> {
-    pub(super) fn of(what: &'a str, reply: &'a RawDocumentBuf) -> Self {
-        Self { what, reply: reply.as_bytes() }
-    }
-
-    /// For each statement its error, if it has one; `Some(None)` is E11000 on `_id`.
-    pub(super) fn errors(&self, statements: usize) -> Vec<Option<Option<Fault>>> {
-        let mut errors = vec![None; statements];
-        for (_, error) in Elements::of(self.reply).find("writeErrors").into_iter().flat_map(Value::elements) {
-            if let Some(place) = index(error).and_then(|index| errors.get_mut(index)) {
-                *place = Some(Fault::of_write_error(self.what, error));
-            }
-        }
-        errors
-    }
-
-    pub(super) fn write_concern_fault(&self) -> Option<Fault> {
-        Elements::of(self.reply).find("writeConcernError").map(|error| Fault::of_write_concern_error(self.what, error))
-    }
-
-    /// Settles what succeeded and what failed; returns what collided on `_id`.
-    fn settle(&self, open: &[Open], board: &mut Board, inserted: &mut Vec<usize>) -> Vec<Open> {
-        let unacknowledged = self.write_concern_fault();
-        let mut collided = Vec::new();
-        for (one, error) in open.iter().zip(self.errors(open.len())) {
-            match (error, &unacknowledged) {
-                (Some(Some(fault)), _) => board.settle(one.write, Err(fault)),
-                (_, Some(fault)) => board.settle(one.write, Err(fault.clone())),
-                (None, None) => board.settle(one.write, Ok(WriteOutcome::Applied)),
-                (Some(None), None) => collided.push(*one),
-            }
-        }
-        for (_, upserted) in Elements::of(self.reply).find("upserted").into_iter().flat_map(Value::elements) {
-            inserted.extend(index(upserted).and_then(|index| open.get(index)).map(|one| one.write));
-        }
-        collided
-    }
-
-    /// For each statement of a delete its fault, if it has one.
-    fn failures(&self, statements: usize) -> Vec<Option<Fault>> {
-        let unacknowledged = self.write_concern_fault();
-        self.errors(statements)
-            .into_iter()
-            .map(|error| match error {
-                Some(Some(fault)) => Some(fault),
-                Some(None) => Some(Fault::Away(format!("{}: E11000 on _id", self.what))),
-                None => unacknowledged.clone(),
-            })
-            .collect()
-    }
-}
-
-fn index(element: Value<'_>) -> Option<usize> {
-    element.elements().find("index").and_then(Value::as_i64).and_then(|index| usize::try_from(index).ok())
 }
 
 /// Nothing stored, or nothing with a version, is older than any write.

@@ -35,7 +35,9 @@ fn meaning(code: &str) -> Option<Meaning> {
         "NOAUTH" | "WRONGPASS" => Meaning::Setup("give the sink's URL a user and password that the server knows"),
         "DENIED" => Meaning::Setup("the server is in protected mode: give it a password, or let it listen where only its users are"),
         "NOPROTO" => Meaning::Setup("the server is too old for the protocol of the URL"),
-        "NOPERM" => Meaning::Setup("the sink's user needs +@read +@write +@scripting +info on its prefixes' keys and ~_sync:*"),
+        "NOPERM" => Meaning::Setup(
+            "the sink's user needs +@read +@write +@scripting +info on its prefixes' keys and ~_sync:*, in a cluster also +cluster|slots +cluster|info +cluster|nodes",
+        ),
         "CROSSSLOT" => Meaning::Setup("two keys of one write are in different slots: a prefix or key holds unescaped braces"),
         "BADIDENTITY" => Meaning::Setup("remove the key _sync:identity:<topic> if another program wrote it"),
         _ => return None,

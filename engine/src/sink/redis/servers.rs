@@ -11,8 +11,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisResult, ServerErrorKind,
-    Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline, RedisError, RedisResult,
+    ServerErrorKind, Value,
 };
 
 use super::fault::At;
@@ -100,15 +100,32 @@ impl Servers {
         if let Some(topology) = self.known().topology.clone() {
             return Ok(topology);
         }
-        let topology = if self.cluster { self.discover().await? } else { self.single()? };
-        let topology = Arc::new(topology);
-        self.known().topology = Some(topology.clone());
+        let topology = Arc::new(if self.cluster { self.discover().await? } else { self.single()? });
+        let mut known = self.known();
+        // Whoever has left may be gone for good, and its address another cluster's by the time that it would be asked.
+        known.links.retain(|address, _| topology.shards.iter().any(|shard| shard.address == *address));
+        known.topology = Some(topology.clone());
         Ok(topology)
     }
 
     /// The shards must be asked for anew: one is gone, or slots have moved.
     pub(super) fn forget_topology(&self) {
         self.known().topology = None;
+    }
+
+    /// A server of a cluster that takes nothing now may have a successor that it has not heard of, as a primary that was cut off from the
+    /// others. TRYAGAIN is about one key, whose slot is on its way.
+    pub(super) fn doubt(&self, code: &str, error: &Error) {
+        if self.cluster && code != "TRYAGAIN" && matches!(error, Error::Away { .. }) {
+            self.forget_topology();
+        }
+    }
+
+    /// An error of anything but a write.
+    pub(super) fn fault(&self, link: &Link, error: &RedisError) -> Error {
+        let fault = self.at(&link.address).command(error);
+        self.doubt(error.code().unwrap_or_default(), &fault);
+        fault
     }
 
     /// The server at an address that a redirection names.
@@ -123,23 +140,40 @@ impl Servers {
         Ok(Topology { shards: vec![link], tags: vec![0], by_slot: Vec::new() })
     }
 
-    /// Asks the seeds and all servers that were ever named, until one answers.
+    /// Asks the seeds, which the operator answers for, and then the servers of the last topology, until one says that the cluster is up. A
+    /// primary that was cut off keeps to the map that it had, and says that the cluster is down. Where all say so, the newest map counts.
     async fn discover(&self) -> Result<Topology, Error> {
         let known: Vec<_> = self.known().links.values().cloned().collect();
         let seeds = self.seeds.iter().map(|seed| Arc::new(self.new_link(seed.clone())));
-        let mut last = None;
-        for link in known.into_iter().chain(seeds) {
-            let mut command = Cmd::new();
-            command.arg("CLUSTER").arg("SLOTS");
-            match link.one(command).await {
-                Ok(slots) => match self.read_slots(&link, &slots) {
-                    Some(topology) => return Ok(topology),
-                    None => last = Some(self.at(&link.address).away("its cluster has no slots assigned")),
-                },
-                Err(error) => last = Some(self.at(&link.address).command(&error)),
+        let (mut newest, mut last): (Option<(u64, Topology)>, _) = (None, None);
+        for link in seeds.chain(known) {
+            match self.map_of(&link).await {
+                Ok((topology, None)) => return Ok(topology),
+                Ok((topology, Some(epoch))) if newest.as_ref().is_none_or(|(newest, _)| epoch > *newest) => {
+                    newest = Some((epoch, topology));
+                }
+                Ok(_) => {}
+                Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| self.at("redis").away("no server is known")))
+        newest.map(|(_, topology)| topology).ok_or_else(|| last.unwrap_or_else(|| self.at("redis").away("no server is known")))
+    }
+
+    /// The cluster as a server sees it; and, where the server says that it is down, the epoch which that view is of.
+    async fn map_of(&self, link: &Link) -> Result<(Topology, Option<u64>), Error> {
+        let at = self.at(&link.address);
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("CLUSTER").arg("SLOTS");
+        pipeline.cmd("CLUSTER").arg("INFO");
+        let mut answers = link.run(&mut pipeline).await.map_err(|error| at.command(&error))?.into_iter();
+        let slots = answers.next().unwrap_or_default().extract_error().map_err(|error| at.command(&error))?;
+        let topology = self.read_slots(link, &slots).ok_or_else(|| at.away("its cluster has no slots assigned"))?;
+        // Whoever may not ask, or asks a server that does not know the command, takes the cluster to be up.
+        let info = answers.next().and_then(|info| redis::from_redis_value::<String>(info).ok()).unwrap_or_default();
+        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+        let is_down = field("cluster_state") == Some("fail");
+        let epoch = field("cluster_current_epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
+        Ok((topology, is_down.then_some(epoch)))
     }
 
     /// Reads the answer to CLUSTER SLOTS: `[first, last, [host, port, …], replicas…]` for each range.
@@ -191,6 +225,15 @@ impl Servers {
 }
 
 impl Topology {
+    /// Whether each slot is on the same server in both.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let address = |topology: &'_ Self, shard: &Option<u16>| {
+            shard.and_then(|shard| topology.shards.get(usize::from(shard))).map(|link| link.address.clone())
+        };
+        self.by_slot.len() == other.by_slot.len()
+            && self.by_slot.iter().zip(&other.by_slot).all(|(ours, theirs)| address(self, ours) == address(other, theirs))
+    }
+
     /// Index of the shard that holds a key; `None` where a cluster has no server for its slot.
     pub(super) fn shard_of(&self, key: &[u8]) -> Option<usize> {
         if self.by_slot.is_empty() {
@@ -252,6 +295,20 @@ impl Link {
         pipeline.add_command(command);
         let values = self.run(&mut pipeline).await?;
         values.into_iter().next().unwrap_or_default().extract_error()
+    }
+
+    /// Whether a slot is on its way to or from it. A server that does not let itself be asked is taken at its map.
+    pub(super) async fn moves_slots(&self) -> RedisResult<bool> {
+        let mut command = Cmd::new();
+        command.arg("CLUSTER").arg("NODES");
+        let nodes = match self.one(command).await {
+            Ok(nodes) => redis::from_redis_value::<String>(nodes).unwrap_or_default(),
+            Err(error) if error.code().is_some() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // "<id> <address> myself,master - 0 0 1 connected 0-5460 [5461->-<id>]"
+        let is_open = |line: &str| line.contains("myself") && line.split(' ').skip(8).any(|slots| slots.starts_with('['));
+        Ok(nodes.lines().any(is_open))
     }
 
     /// The next command connects anew.

@@ -35,7 +35,7 @@ impl RedisSink {
         let mut info = String::new();
         for answer in answers {
             let part = answer.extract_error().and_then(|answer| Ok(redis::from_redis_value::<String>(answer)?));
-            info.push_str(&part.map_err(|error| at.command(&error))?);
+            info.push_str(&part.map_err(|error| self.servers.fault(link, &error))?);
         }
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map_or("", str::trim);
         if field("role") == "slave" {

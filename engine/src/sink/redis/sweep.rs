@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::{Cmd, Pipeline, Value};
 
 use super::script::Act;
-use super::servers::Link;
+use super::servers::{Link, Topology};
 use super::{RedisSink, version};
 use crate::config::{Place, TargetSettings};
 use crate::fence::{Fence, Generation};
@@ -33,14 +33,13 @@ impl RedisSink {
                 }
             }
         }
-        Ok(())
+        self.slots_stayed(&topology).await
     }
 
-    /// Every document of the target that `generation` has not written. A cluster that changed meanwhile may have moved keys past the scan.
+    /// Every document of the target that `generation` has not written. Whoever asks for it looks before and after who the servers are.
     pub(super) async fn sweep_target(&self, target: &TargetSettings, generation: Generation) -> Result<u64, Error> {
         let Place::Redis { prefix, .. } = &target.place else { return Ok(0) };
         let (Some(fence), Some(tombstone)) = (Fence::new(generation, 0), Fence::last_before(generation)) else { return Ok(0) };
-        let lineage = self.ask_lineage().await?;
         let topology = self.servers.topology().await?;
         let mut swept = 0;
         for link in &topology.shards {
@@ -56,8 +55,23 @@ impl RedisSink {
                 }
             }
         }
-        let same = self.ask_lineage().await? == lineage && Arc::ptr_eq(&topology, &self.servers.topology().await?);
-        if same { Ok(swept) } else { Err(self.servers.at("the servers").away("they changed during a sweep, which begins again")) }
+        self.slots_stayed(&topology).await?;
+        Ok(swept)
+    }
+
+    /// Away where a slot may have moved past a scan of the shards, which is to begin again: from one that was still to be scanned to one that
+    /// was done. Asks anew, since it may be that no command was redirected.
+    async fn slots_stayed(&self, scanned: &Topology) -> Result<(), Error> {
+        if !self.servers.is_cluster() {
+            return Ok(());
+        }
+        self.servers.forget_topology();
+        let topology = self.servers.topology().await?;
+        let mut moved = !topology.is_like(scanned);
+        for link in &topology.shards {
+            moved |= link.moves_slots().await.map_err(|error| self.servers.fault(link, &error))?;
+        }
+        if moved { Err(self.servers.at("cluster").away("slots moved while all keys were looked at, which begins again")) } else { Ok(()) }
     }
 
     /// Some document keys of the prefix, cut out of the server's keys between two texts; and where to go on.
@@ -71,7 +85,7 @@ impl RedisSink {
         let mut command = Cmd::new();
         command.arg("SCAN").arg(cursor).arg("MATCH").arg(glob(&format!("{before}{prefix}"))).arg("COUNT").arg(self.max_pipeline);
         let answer = link.one(command).await.and_then(|answer| Ok(redis::from_redis_value::<(u64, Vec<Vec<u8>>)>(answer)?));
-        let (next, keys) = answer.map_err(|error| self.servers.at(&link.address).command(&error))?;
+        let (next, keys) = answer.map_err(|error| self.servers.fault(link, &error))?;
         let keys = keys.iter().filter_map(|key| key.strip_prefix(before.as_bytes())?.strip_suffix(behind.as_bytes()));
         let keys = keys.filter(|key| !self.is_of_longer_prefix(prefix, key)).map(<[u8]>::to_vec).collect();
         Ok(((next != 0).then_some(next), keys))
@@ -109,7 +123,7 @@ impl RedisSink {
     /// One value for each command; the first error that the server answered is the error of all.
     async fn answers(&self, link: &Link, pipeline: &mut Pipeline) -> Result<Vec<Value>, Error> {
         let answers = link.run(pipeline).await.and_then(|answers| answers.into_iter().map(Value::extract_error).collect());
-        answers.map_err(|error| self.servers.at(&link.address).command(&error))
+        answers.map_err(|error| self.servers.fault(link, &error))
     }
 
     /// Whether a key that begins with `prefix:` belongs to a target whose own prefix goes on, as `orders:open` after `orders` does.
