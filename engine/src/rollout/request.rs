@@ -183,7 +183,14 @@ impl Refusal {
                 Self::Trial { module: module.clone(), tried: *tried, failed: *failed, place: place.clone(), error }.to_string()
             }
             Self::AllRejected { module, tried, .. } => Self::AllRejected { module: module.clone(), tried: *tried, error }.to_string(),
-            other => other.to_string(),
+            Self::NoRoute { .. }
+            | Self::Pinned { .. }
+            | Self::Malformed { .. }
+            | Self::Setup(_)
+            | Self::NoSecond { .. }
+            | Self::NoneBefore { .. }
+            | Self::Defect
+            | Self::Stopped => self.to_string(),
         }
     }
 }

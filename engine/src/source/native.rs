@@ -64,10 +64,8 @@ pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeou
 /// # Safety
 /// `event` must be a live event; nothing of it is kept.
 unsafe fn described_id(event: *mut sys::rd_kafka_event_t) -> Result<Option<String>, RDKafkaErrorCode> {
-    let fault = |code| match code {
-        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-        code => Err(RDKafkaErrorCode::from(code)),
-    };
+    let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+    let fault = |code| if code == none { Ok(()) } else { Err(RDKafkaErrorCode::from(code)) };
     // SAFETY: the caller vouches for the event; each pointer that is read was checked, and belongs to the event.
     unsafe {
         fault(sys::rd_kafka_event_error(event))?;
