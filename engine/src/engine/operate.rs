@@ -11,7 +11,7 @@ use crate::identity::{self, Beginning, Entry, Identities, KafkaIdentities, Rebui
 use crate::sink::{self, Sink, TopicIdentity, Watermark};
 use crate::source::cluster::{Cluster, TopicFacts};
 use crate::source::outside::{GroupMember, Outside};
-use crate::source::{self, CommittedPartition};
+use crate::source::{self, CommittedPartition, Lookup};
 
 /// Where a new generation begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,8 +230,8 @@ impl Operator {
     async fn ends(&self, known: &Known) -> Result<Vec<i64>, OperateError> {
         let (settings, partitions) = (Arc::clone(&self.settings), known.partitions.clone());
         let ends = blocking(move || {
-            let outside = Outside::new(&settings)?;
-            partitions.iter().map(|partition| outside.end_of_records(partition)).collect()
+            let lookup = Lookup::new(&settings)?;
+            partitions.iter().map(|partition| lookup.end_of_records(partition)).collect()
         });
         ends.await
     }

@@ -1,26 +1,20 @@
 //! The control topic: one partition, compacted; keys and values as [`Entry`] has them.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rdkafka::config::FromClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Entry, Error, Identities, TopicRecord};
 use crate::config::Settings;
-use crate::source;
 use crate::source::client::{self, REQUEST_TIMEOUT};
 use crate::source::closing::Closing;
-use crate::source::cluster::Cluster;
 use crate::source::fault::{Meaning, meaning};
-
-/// How long the whole control topic may take to read. It has a few records a topic.
-const SCAN_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::source::{self, Lookup, TopicPartition};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -49,10 +43,8 @@ impl KafkaIdentities {
     async fn read(&self, topics: &[String]) -> Result<HashMap<String, TopicRecord>, Error> {
         let settings = self.settings.clone();
         let scan = tokio::task::spawn_blocking(move || {
-            Cluster::new(&settings)
-                .and_then(|cluster| cluster.ensure_topic(&settings.kafka.control_topic, &[("cleanup.policy", "compact")]))
-                .map_err(|error| of_source(&settings.kafka.control_topic, error))?;
-            scan(&settings)
+            let topic = settings.kafka.control_topic.as_str();
+            scan(&Lookup::new(&settings).map_err(|error| of_source(topic, error))?, topic)
         });
         let mut all = scan.await.map_err(|error| away(self.topic(), error.to_string()))??;
         Ok(topics.iter().filter_map(|topic| all.remove_entry(topic)).collect())
@@ -78,40 +70,24 @@ impl Identities for KafkaIdentities {
 }
 
 /// The whole control topic, from its beginning to where its end is now. The last record of a key counts.
-fn scan(settings: &Settings) -> Result<HashMap<String, TopicRecord>, Error> {
-    let topic = settings.kafka.control_topic.as_str();
-    let fault = |error: KafkaError| fault_of(topic, &error);
-    let consumer = BaseConsumer::from_config(&client::scanner(settings)).map_err(|error| setup(topic, error.to_string()))?;
-    let (low, high) = consumer.fetch_watermarks(topic, 0, REQUEST_TIMEOUT).map_err(fault)?;
+fn scan(lookup: &Lookup, topic: &str) -> Result<HashMap<String, TopicRecord>, Error> {
+    // The topic has one partition.
+    let source = TopicPartition::new(topic, 0);
     let mut known: HashMap<String, TopicRecord> = HashMap::new();
-    if low >= high {
-        return Ok(known);
-    }
-    let mut assignment = TopicPartitionList::with_capacity(1);
-    assignment.add_partition_offset(topic, 0, Offset::Offset(low)).map_err(fault)?;
-    consumer.assign(&assignment).map_err(fault)?;
-    let deadline = Instant::now() + SCAN_TIMEOUT;
-    // A compacted log may end with offsets that hold no record: the position passes them, a record's offset would not.
-    while position(&consumer, topic) < high {
-        if Instant::now() >= deadline {
-            return Err(away(topic, format!("not read to its end, offset {high}, within {SCAN_TIMEOUT:?}")));
-        }
-        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-            let message = message.map_err(fault)?;
-            if let Some((name, entry)) = parse(topic, message.offset(), message.key(), message.payload())? {
-                known.entry(name).or_default().take(entry);
+    let mut broken = None;
+    let scanned = lookup.cluster().ensure_topic(topic, &[("cleanup.policy", "compact")]).and_then(|()| {
+        let (low, high) = lookup.bounds(&source)?;
+        lookup.read(&source, low, high, |message| {
+            match parse(topic, message.offset(), message.key(), message.payload()) {
+                Ok(Some((name, entry))) => known.entry(name).or_default().take(entry),
+                Ok(None) => {}
+                Err(error) => broken = Some(error),
             }
-            if message.offset() + 1 >= high {
-                break;
-            }
-        }
-    }
-    Ok(known)
-}
-
-fn position(consumer: &BaseConsumer, topic: &str) -> i64 {
-    let position = consumer.position().ok().and_then(|list| list.find_partition(topic, 0)?.offset().to_raw());
-    position.unwrap_or(-1)
+            Ok(())
+        })
+    });
+    scanned.map_err(|error| of_source(topic, error))?;
+    broken.map_or(Ok(known), Err)
 }
 
 /// `None`: a record of another kind. One that can't be read is no absent one: it halts.

@@ -1,16 +1,17 @@
-//! Records of a topic outside of any group: all of them, or one by its offset. Blocking: call it off the runtime's threads.
+//! Records of a topic outside of any group: all of them, some, or one by its offset. Blocking: call it off the runtime's threads.
 
 use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, REQUEST_TIMEOUT};
 use super::cluster::Cluster;
-use super::reader::{Fetched as _, fault_of};
-use super::{Error, RecordBatch, TopicPartition};
+use super::reader::{Fetched, fault_of};
+use super::{CommittedPartition, Error, RecordBatch, TopicPartition};
 use crate::config::Settings;
 
 /// How long a broker may say nothing.
@@ -39,7 +40,7 @@ impl Lookup {
         for partition in 0..self.cluster.partitions(topic)?.unwrap_or_default() {
             let source = TopicPartition::new(topic, partition);
             let (low, high) = self.bounds(&source)?;
-            self.read(&source, low, high, &mut each)?;
+            self.read(&source, low, high, |message| Ok(each(batch_of(&source, message)?)))?;
         }
         Ok(())
     }
@@ -55,18 +56,52 @@ impl Lookup {
             return Ok(None);
         }
         let mut found = None;
-        self.read(source, offset, offset + 1, &mut |records| found = Some(records))?;
+        self.read(source, offset, offset + 1, |message| {
+            found = Some(batch_of(source, message)?);
+            Ok(())
+        })?;
         Ok(found.filter(|records| records.records.first().is_some_and(|record| record.offset == offset)))
     }
 
+    /// The offset behind the last record of a partition. It may be before the log's end, which markers of transactions move too.
+    pub fn end_of_records(&self, partition: &CommittedPartition) -> Result<i64, Error> {
+        let CommittedPartition { source, low, high, .. } = partition;
+        let mut from = *high;
+        let mut back = 1;
+        while from > *low {
+            from = (*high - back).max(*low);
+            let mut last = None;
+            self.read(source, from, *high, |message| {
+                last = Some(Fetched::offset(message));
+                Ok(())
+            })?;
+            if let Some(last) = last {
+                return Ok(last + 1);
+            }
+            back *= 4;
+        }
+        Ok(*low)
+    }
+
+    /// What else Kafka knows of topics.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// The first offset, and the one behind the last.
-    fn bounds(&self, source: &TopicPartition) -> Result<(i64, i64), Error> {
+    pub(crate) fn bounds(&self, source: &TopicPartition) -> Result<(i64, i64), Error> {
         let bounds = self.consumer.fetch_watermarks(&source.topic, source.partition, REQUEST_TIMEOUT);
         bounds.map_err(|error| fault(source, &error))
     }
 
-    /// Reads from an offset until one has reached `end`, or the log has ended.
-    fn read(&self, source: &TopicPartition, from: i64, end: i64, each: &mut impl FnMut(RecordBatch)) -> Result<(), Error> {
+    /// Reads from an offset until a record has reached `end`, or the log has ended.
+    pub(crate) fn read(
+        &self,
+        source: &TopicPartition,
+        from: i64,
+        end: i64,
+        mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         if from >= end {
             return Ok(());
         }
@@ -83,13 +118,8 @@ impl Lookup {
                 Ok(message) if message.topic() != &*source.topic || message.partition() != source.partition => {}
                 Ok(message) => {
                     heard = Instant::now();
-                    let mut records = RecordBatch::new(source.clone());
-                    let offset = rdkafka::Message::offset(&message);
-                    if message.push(&mut records).is_none() {
-                        return Err(Error::Setup { message: format!("{source}: the record at offset {offset} passes 4 GiB") });
-                    }
-                    each(records);
-                    if offset + 1 >= end {
+                    each(&message)?;
+                    if Fetched::offset(&message) + 1 >= end {
                         return Ok(());
                     }
                 }
@@ -102,8 +132,17 @@ impl Lookup {
                 },
             }
         }
-        Err(last.unwrap_or_else(|| Error::Away { message: format!("{source}: no answer within {} s", PATIENCE.as_secs()) }))
+        Err(last.unwrap_or_else(|| Error::Away {
+            message: format!("{source}: no answer within {} s; check kafka.brokers and what the brokers advertise", PATIENCE.as_secs()),
+        }))
     }
+}
+
+fn batch_of(source: &TopicPartition, message: &BorrowedMessage<'_>) -> Result<RecordBatch, Error> {
+    let mut records = RecordBatch::new(source.clone());
+    let too_large = || Error::Setup { message: format!("{source}: the record at offset {} passes 4 GiB", Fetched::offset(message)) };
+    Fetched::push(message, &mut records).ok_or_else(too_large)?;
+    Ok(records)
 }
 
 fn fault(source: &TopicPartition, error: &KafkaError) -> Error {

@@ -1,20 +1,14 @@
 //! The consumer group seen from outside: who is in it, what it has committed, and offsets set for it while nobody is. Blocking: call it
 //! off the runtime's threads.
 
-use std::time::{Duration, Instant};
-
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::groups::GroupMemberInfo;
-use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, REQUEST_TIMEOUT};
 use super::{CommittedPartition, Error, TopicPartition};
 use crate::config::Settings;
-
-/// How long the end of a partition may take to read.
-const TAIL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Asks about a group without being in it.
 pub struct Outside {
@@ -68,44 +62,6 @@ impl Outside {
             Ok(CommittedPartition { source: TopicPartition::new(topic, partition), committed, low, high })
         };
         (0..partitions).map(of_one).collect()
-    }
-
-    /// The offset behind the last record of a partition. It may be before the log's end, which markers of transactions move too.
-    pub fn end_of_records(&self, partition: &CommittedPartition) -> Result<i64, Error> {
-        let CommittedPartition { source, low, high, .. } = partition;
-        let mut from = *high;
-        let mut back = 1;
-        while from > *low {
-            from = (*high - back).max(*low);
-            if let Some(last) = self.last_record(source, from, *high)? {
-                return Ok(last + 1);
-            }
-            back *= 4;
-        }
-        Ok(*low)
-    }
-
-    fn last_record(&self, source: &TopicPartition, from: i64, high: i64) -> Result<Option<i64>, Error> {
-        let fault = |error: KafkaError| away(&error);
-        let mut assignment = TopicPartitionList::with_capacity(1);
-        assignment.add_partition_offset(&source.topic, source.partition, Offset::Offset(from)).map_err(fault)?;
-        self.consumer.assign(&assignment).map_err(fault)?;
-        let deadline = Instant::now() + TAIL_TIMEOUT;
-        let mut last = None;
-        loop {
-            if let Some(message) = self.consumer.poll(Duration::from_millis(100)) {
-                last = Some(message.map_err(fault)?.offset());
-            }
-            let position =
-                self.consumer.position().ok().and_then(|list| list.find_partition(&source.topic, source.partition)?.offset().to_raw());
-            if last.is_some_and(|last| last + 1 >= high) || position.is_some_and(|position| position >= high) {
-                self.consumer.unassign().map_err(fault)?;
-                return Ok(last);
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::Away { message: format!("{source}: not read to its end, offset {high}, within {TAIL_TIMEOUT:?}") });
-            }
-        }
     }
 
     /// Sets the group's offsets of a topic. `false`: the group is not empty, and its offsets are its members' alone.

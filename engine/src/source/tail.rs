@@ -1,23 +1,15 @@
 //! Reads a piece of a topic outside of any group: nobody's position moves. Blocking: call it off the runtime's threads.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
 
-use rdkafka::config::FromClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::Timestamp;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
-use super::client::{self, REQUEST_TIMEOUT};
-use super::cluster::Cluster;
-use super::{Error, native};
+use super::lookup::Lookup;
+use super::{Error, TopicPartition, native};
 use crate::config::Settings;
 use crate::recording::RecordedEvent;
 
-/// A broker that says nothing for so long is taken to be away.
-const SILENCE: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(100);
 /// Offsets without records (transactions, compaction) make the first guess of where the last records begin too short. Each further look goes back four
 /// times as far.
 const LOOKS: u32 = 12;
@@ -48,26 +40,23 @@ struct Span {
 /// # Errors
 /// Kafka is away, or the topic, the partition or the offset is not there.
 pub fn read(settings: &Settings, topic: &str, piece: Piece, max_records: usize) -> Result<Vec<RecordedEvent>, Error> {
-    let setup = |message: String| Error::Setup { message };
-    let Some(partitions) = Cluster::new(settings)?.partitions(topic)? else {
-        return Err(setup(format!(
-            "there is no topic {topic}: it appears with the first change of its table; kafka-topics.sh --list shows what is there"
-        )));
+    let lookup = Lookup::new(settings)?;
+    let Some(partitions) = lookup.cluster().partitions(topic)? else {
+        return Err(Error::Setup {
+            message: format!(
+                "there is no topic {topic}: it appears with the first change of its table; kafka-topics.sh --list shows what is there"
+            ),
+        });
     };
-    let mut config = client::scanner(settings);
-    config.set("enable.partition.eof", "true");
-    let consumer = BaseConsumer::from_config(&config).map_err(|error| setup(format!("{error}; check [kafka] in the configuration")))?;
     let mut spans = BTreeMap::new();
     for partition in 0..partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map_err(|error| fault(topic, &error))?;
+        let (low, high) = lookup.bounds(&TopicPartition::new(topic, partition))?;
         spans.insert(partition, Span { low, high });
     }
+    let collect = |starts: &BTreeMap<i32, i64>, keep| collect(&lookup, topic, &spans, starts, keep);
     let mut found = match piece {
-        Piece::Last(count) => last(&consumer, topic, &spans, count.min(max_records))?,
-        Piece::From { offset, partition } => {
-            let starts = starts(topic, &spans, offset, partition)?;
-            collect(&consumer, topic, &starts, max_records)?
-        }
+        Piece::Last(count) => last(&spans, count.min(max_records), collect)?,
+        Piece::From { offset, partition } => collect(&starts(topic, &spans, offset, partition)?, max_records)?,
     };
     found.sort_by_key(|event| (event.timestamp_ms, event.partition, event.offset));
     let keep = match piece {
@@ -95,14 +84,18 @@ fn starts(topic: &str, spans: &BTreeMap<i32, Span>, offset: i64, partition: Opti
 }
 
 /// The last `count` records of each partition; the caller keeps the last of all.
-fn last(consumer: &BaseConsumer, topic: &str, spans: &BTreeMap<i32, Span>, count: usize) -> Result<Vec<RecordedEvent>, Error> {
+fn last(
+    spans: &BTreeMap<i32, Span>,
+    count: usize,
+    collect: impl Fn(&BTreeMap<i32, i64>, usize) -> Result<Vec<RecordedEvent>, Error>,
+) -> Result<Vec<RecordedEvent>, Error> {
     let mut back = count as i64;
     let mut found = Vec::new();
     for _ in 0..LOOKS {
         let start = |span: &Span| span.low.max(span.high.saturating_sub(back));
         let starts: BTreeMap<i32, i64> =
             spans.iter().filter(|(_, span)| span.low < span.high).map(|(number, span)| (*number, start(span))).collect();
-        found = collect(consumer, topic, &starts, count)?;
+        found = collect(&starts, count)?;
         let short = |(number, from): (&i32, &i64)| {
             let records = found.iter().filter(|event| event.partition == *number).count();
             records < count && spans.get(number).is_some_and(|span| *from > span.low)
@@ -115,43 +108,28 @@ fn last(consumer: &BaseConsumer, topic: &str, spans: &BTreeMap<i32, Span>, count
     Ok(found)
 }
 
-/// The records from the starts to the partitions' ends: of each partition the last `keep`.
-fn collect(consumer: &BaseConsumer, topic: &str, starts: &BTreeMap<i32, i64>, keep: usize) -> Result<Vec<RecordedEvent>, Error> {
-    let mut assignment = TopicPartitionList::with_capacity(starts.len());
-    for (partition, offset) in starts {
-        assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|error| fault(topic, &error))?;
-    }
-    consumer.assign(&assignment).map_err(|error| fault(topic, &error))?;
-    let mut open: BTreeSet<i32> = starts.keys().copied().collect();
-    let mut found: BTreeMap<i32, VecDeque<RecordedEvent>> = BTreeMap::new();
-    let mut heard = Instant::now();
-    while !open.is_empty() {
-        match consumer.poll(POLL) {
-            Some(Ok(message)) => {
-                heard = Instant::now();
-                if open.contains(&message.partition()) {
-                    let records = found.entry(message.partition()).or_default();
-                    records.push_back(recorded(&message));
-                    if records.len() > keep {
-                        records.pop_front();
-                    }
-                }
+/// The records from the starts to where the partitions end: of each partition the last `keep`.
+fn collect(
+    lookup: &Lookup,
+    topic: &str,
+    spans: &BTreeMap<i32, Span>,
+    starts: &BTreeMap<i32, i64>,
+    keep: usize,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let mut found = Vec::new();
+    for (partition, from) in starts {
+        let Some(span) = spans.get(partition) else { continue };
+        let mut records = VecDeque::new();
+        lookup.read(&TopicPartition::new(topic, *partition), *from, span.high, |message| {
+            records.push_back(recorded(message));
+            if records.len() > keep {
+                records.pop_front();
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                heard = Instant::now();
-                open.remove(&partition);
-            }
-            Some(Err(error)) if is_fatal(&error) => return Err(fault(topic, &error)),
-            Some(Err(error)) => tracing::debug!(topic, %error, "Kafka"),
-            None => {}
-        }
-        if heard.elapsed() > SILENCE {
-            return Err(Error::Away {
-                message: format!("nothing came of {topic} for {SILENCE:?}; check kafka.brokers and what the brokers advertise"),
-            });
-        }
+            Ok(())
+        })?;
+        found.extend(records);
     }
-    Ok(found.into_values().flatten().collect())
+    Ok(found)
 }
 
 fn recorded(message: &BorrowedMessage<'_>) -> RecordedEvent {
@@ -173,37 +151,5 @@ fn recorded(message: &BorrowedMessage<'_>) -> RecordedEvent {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.unwrap_or_default(),
-    }
-}
-
-fn is_fatal(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SaslAuthenticationFailed
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::AutoOffsetReset
-                | RDKafkaErrorCode::OffsetOutOfRange
-        )
-    )
-}
-
-fn fault(topic: &str, error: &KafkaError) -> Error {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
-            Error::Setup { message: format!("{error}; permit READ and DESCRIBE on {topic}") }
-        }
-        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
-            Error::Setup { message: format!("{error}; check the user and the password in [kafka.properties]") }
-        }
-        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-            Error::Setup { message: format!("{topic}: {error}; records were removed while they were read: try again") }
-        }
-        _ if is_fatal(error) => Error::Setup { message: format!("{topic}: {error}") },
-        _ => Error::Away { message: format!("{topic}: {error}") },
     }
 }
