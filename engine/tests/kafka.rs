@@ -18,7 +18,7 @@ use streamsync::sink::TopicIdentity;
 use streamsync::source::cluster::{CleanupPolicy, Cluster, UNKNOWN_ID};
 use streamsync::source::outside::Outside;
 use streamsync::source::{
-    BatchLimits, CommittedPartition, KafkaSource, PartitionReader, RecordBatch, Source as _, SourceEvent, StartAt, TopicPartition,
+    BatchLimits, CommittedPartition, KafkaSource, Lookup, PartitionReader, RecordBatch, Source as _, SourceEvent, StartAt, TopicPartition,
 };
 use tokio::sync::mpsc;
 
@@ -309,7 +309,8 @@ async fn the_group_is_seen_from_outside() {
         let outside = Outside::new(&set).unwrap();
         assert!(outside.commit(&topic, &[7, 0]).unwrap());
         let partitions = outside.partitions(&topic, 2).unwrap();
-        let ends: Vec<i64> = partitions.iter().map(|partition| outside.end_of_records(partition).unwrap()).collect();
+        let lookup = Lookup::new(&set).unwrap();
+        let ends: Vec<i64> = partitions.iter().map(|partition| lookup.end_of_records(partition).unwrap()).collect();
         (partitions, ends)
     });
     let (partitions, ends) = before.await.unwrap();

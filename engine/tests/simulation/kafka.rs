@@ -260,7 +260,14 @@ impl Kafka {
         }
         self.begin_generation(begun_at_ms);
         if commits {
-            self.commit_beginnings();
+            return self.commit_beginnings();
+        }
+        // Whoever reads on starts where the stores' watermarks are, unless the group's offset is before the generation, and counts as its beginning.
+        for (name, topic) in &mut self.topics {
+            for (number, partition) in (0..).zip(&mut topic.partitions) {
+                let kept = self.committed.get(&TopicPartition::new(name.as_str(), number));
+                partition.most_committed = partition.most_committed.filter(|begins| kept.is_some_and(|kept| kept <= begins));
+            }
         }
     }
 
