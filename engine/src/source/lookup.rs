@@ -40,7 +40,10 @@ impl Lookup {
         for partition in 0..self.cluster.partitions(topic)?.unwrap_or_default() {
             let source = TopicPartition::new(topic, partition);
             let (low, high) = self.bounds(&source)?;
-            self.read(&source, low, high, |message| Ok(each(batch_of(&source, message)?)))?;
+            self.read(&source, low, high, |message| {
+                each(batch_of(&source, message)?);
+                Ok(())
+            })?;
         }
         Ok(())
     }
