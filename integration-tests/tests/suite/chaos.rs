@@ -88,8 +88,13 @@ pub(crate) struct Chaos {
 
 impl Choice {
     /// `cargo xtask chaos` says `all`, or names.
-    pub(crate) fn read(text: &str) -> Self {
-        Self::Named(if text == "all" { Vec::new() } else { text.split(',').map(str::to_owned).collect() })
+    pub(crate) fn read(text: &str) -> Result<Self> {
+        let names: Vec<String> = if text == "all" { Vec::new() } else { text.split(',').map(str::to_owned).collect() };
+        for name in &names {
+            let known = || SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+            anyhow::ensure!(SCENARIOS.iter().any(|scenario| scenario.name == name), "there is no scenario {name:?}; there are {}", known());
+        }
+        Ok(Self::Named(names))
     }
 
     fn takes(&self, scenario: &Scenario) -> bool {
@@ -106,17 +111,7 @@ impl Chaos {
     }
 
     /// The chosen scenarios. They must run one after the other: they share a broker that some of them kill.
-    pub(crate) fn trials(self: &Arc<Self>, choice: &Choice, runtime: &Arc<Runtime>, stack: &Arc<Stack>) -> Result<Vec<Trial>> {
-        if let Choice::Named(names) = choice {
-            for name in names {
-                let known = || SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
-                anyhow::ensure!(
-                    SCENARIOS.iter().any(|scenario| scenario.name == name),
-                    "there is no scenario {name:?}; there are {}",
-                    known()
-                );
-            }
-        }
+    pub(crate) fn trials(self: &Arc<Self>, choice: &Choice, runtime: &Arc<Runtime>, stack: &Arc<Stack>) -> Vec<Trial> {
         let trial = |scenario: &'static Scenario| {
             let (chaos, runtime, stack) = (Arc::clone(self), Arc::clone(runtime), Arc::clone(stack));
             Trial::test(scenario.name, move || {
@@ -127,7 +122,7 @@ impl Chaos {
             })
             .with_kind("chaos")
         };
-        Ok(SCENARIOS.iter().filter(|scenario| choice.takes(scenario)).map(trial).collect())
+        SCENARIOS.iter().filter(|scenario| choice.takes(scenario)).map(trial).collect()
     }
 
     async fn run(&self, scenario: &Scenario, stack: &Arc<Stack>) -> Result<Verdict> {
