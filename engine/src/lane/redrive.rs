@@ -133,13 +133,13 @@ impl Redrive {
     /// Where no key is marked, a record that is younger than tombstones are kept is safe: whatever came after it is there to be seen. But for a
     /// truncate, which leaves nothing at keys that had nothing: where the route carries them out, youth proves nothing.
     async fn judge(&self, plan: &WritePlan) -> Result<Verdict, String> {
-        let timestamp_ms = plan.records.records.first().and_then(|record| record.timestamp_ms);
+        let youth_counts = self.settler.route.as_ref().is_some_and(|route| route.on_truncate == OnTruncate::Halt);
+        let timestamp_ms = plan.records.records.first().and_then(|record| record.timestamp_ms).filter(|_| youth_counts);
         let (mut applies, mut unproven, mut marked, mut writes) = (false, false, false, false);
         for sink_writes in plan.sinks.iter().filter(|sink| !sink.writes.is_empty()) {
             writes = true;
-            let young = timestamp_ms.filter(|_| self.settler.route.as_ref().is_some_and(|route| route.on_truncate == OnTruncate::Halt));
-            let young =
-                young.is_some_and(|at| self.settler.shared.machine.now_ms().saturating_sub(at) < millis(self.tombstone_ttl(sink_writes)));
+            let young = timestamp_ms
+                .is_some_and(|at| self.settler.shared.machine.now_ms().saturating_sub(at) < millis(self.tombstone_ttl(sink_writes)));
             let sink = self.settler.shared.sinks.get(sink_writes.sink).ok_or("the plan names a sink that is not configured")?;
             let held = sink.held(sink_writes).await.map_err(|error| error.to_string())?;
             for (write, held) in sink_writes.writes.iter().zip(held) {

@@ -11,8 +11,12 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedHeaders, Headers};
 
-/// Header `index` of a message: name, with what is not UTF-8 replaced, and value. rdkafka's own accessor panics on such a name.
-pub(super) fn header(headers: &BorrowedHeaders, index: usize) -> Option<(Cow<'_, str>, Option<&[u8]>)> {
+/// The headers of a message: names, with what is not UTF-8 replaced, and values. rdkafka's own iterator panics on such a name.
+pub(super) fn headers(headers: &BorrowedHeaders) -> impl Iterator<Item = (Cow<'_, str>, Option<&[u8]>)> {
+    (0..headers.count()).filter_map(|index| header(headers, index))
+}
+
+fn header(headers: &BorrowedHeaders, index: usize) -> Option<(Cow<'_, str>, Option<&[u8]>)> {
     if index >= headers.count() {
         return None;
     }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use rdkafka::Message;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::message::BorrowedMessage;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -221,7 +221,7 @@ impl Fetched for BorrowedMessage<'_> {
         let Some(headers) = self.headers() else {
             return batch.push(offset, timestamp, self.key(), self.payload(), []);
         };
-        let headers: Vec<_> = (0..headers.count()).filter_map(|index| native::header(headers, index)).collect();
+        let headers: Vec<_> = native::headers(headers).collect();
         batch.push(offset, timestamp, self.key(), self.payload(), headers.iter().map(|(name, value)| (&**name, *value)))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rdkafka::Timestamp;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 
 use super::lookup::Lookup;
 use super::{Error, TopicPartition, native};
@@ -138,10 +138,9 @@ fn recorded(message: &BorrowedMessage<'_>) -> RecordedEvent {
         Timestamp::CreateTime(ms) => (Some(ms), Some("CreateTime".to_owned())),
         Timestamp::LogAppendTime(ms) => (Some(ms), Some("LogAppendTime".to_owned())),
     };
-    let headers = message.headers().map(|headers| {
-        let all = (0..headers.count()).filter_map(|index| native::header(headers, index));
-        all.map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec))).collect()
-    });
+    let headers = message
+        .headers()
+        .map(|headers| native::headers(headers).map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec))).collect());
     RecordedEvent {
         topic: message.topic().to_owned(),
         partition: message.partition(),
