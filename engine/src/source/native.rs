@@ -17,9 +17,6 @@ pub(super) fn headers(headers: &BorrowedHeaders) -> impl Iterator<Item = (Cow<'_
 }
 
 fn header(headers: &BorrowedHeaders, index: usize) -> Option<(Cow<'_, str>, Option<&[u8]>)> {
-    if index >= headers.count() {
-        return None;
-    }
     let mut name = ptr::null();
     let mut value = ptr::null();
     let mut size = 0;

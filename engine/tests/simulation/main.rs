@@ -33,11 +33,11 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Of a plain `cargo test`; `cargo xtask test` asks for more.
 /// A history is thousands of small pieces, made and dropped.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Of a plain `cargo test`; `cargo xtask test` asks for more.
 const DEFAULT_HISTORIES: u64 = 100;
 
 /// So many of the first are played twice.
