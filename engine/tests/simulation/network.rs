@@ -2,12 +2,14 @@
 //! done long after the worker gave up on it, or twice.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::raw::RawArrayBuf;
+use mongodb::bson::{RawDocumentBuf, cstr, rawdoc};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionInfo, RedisResult};
 use streamsync::sink::{mongodb as mongodb_sink, redis as redis_sink};
@@ -64,22 +66,22 @@ impl Weather {
     }
 
     pub fn break_connections(&self) {
-        self.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.connections.fetch_add(1, Ordering::Relaxed);
         self.broken.notify_waiters();
     }
 
-    fn connection(&self) -> u64 {
-        self.connections.load(std::sync::atomic::Ordering::Relaxed)
+    pub fn connection(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     pub fn is_down(&self) -> bool {
-        self.down.load(std::sync::atomic::Ordering::Relaxed)
+        self.down.load(Ordering::Relaxed)
     }
 }
 
 impl World {
     fn fate(&self, store: Store) -> Fate {
-        let storm = self.weather(store).storm_permille.load(std::sync::atomic::Ordering::Relaxed);
+        let storm = self.weather(store).storm_permille.load(Ordering::Relaxed);
         let mut dice = locked(&self.dice);
         if storm == 0 || !dice.permille(storm) { Fate::Done } else { dice.pick(&FATES).copied().unwrap_or(Fate::Done) }
     }
@@ -122,20 +124,13 @@ impl std::fmt::Debug for MongoDbLink {
 
 impl mongodb_sink::Server for MongoDbLink {
     fn run(&self, command: RawDocumentBuf) -> BoxFuture<'_, mongodb::error::Result<RawDocumentBuf>> {
-        async move {
-            let reply = self.request(server::parsed(&command)?).await?;
-            Ok(RawDocumentBuf::try_from(&reply)?)
-        }
-        .boxed()
+        self.request(command).boxed()
     }
 
     fn find(&self, command: RawDocumentBuf) -> BoxFuture<'_, mongodb::error::Result<mongodb_sink::Batches>> {
         async move {
-            let mut reply = self.request(server::parsed(&command)?).await?;
-            let array = if let Some(Bson::Array(array)) = reply.remove("documents") { array } else { Vec::new() };
-            let array =
-                RawDocumentBuf::try_from(&array.into_iter().enumerate().map(|(n, one)| (n.to_string(), one)).collect::<Document>())?;
-            let batch = mongodb_sink::Batch::of_array(array.as_bytes().to_vec());
+            let reply = self.request(command).await?;
+            let batch = mongodb_sink::Batch::of_array(reply.get_array("documents")?.as_bytes().to_vec());
             Ok(StreamExt::boxed(stream::iter([Ok(batch)])))
         }
         .boxed()
@@ -153,7 +148,7 @@ fn broken() -> mongodb::error::Error {
 
 impl MongoDbLink {
     /// The server goes on with a request whether or not somebody still waits for the answer.
-    async fn request(&self, command: Document) -> mongodb::error::Result<Document> {
+    async fn request(&self, command: RawDocumentBuf) -> mongodb::error::Result<RawDocumentBuf> {
         let (answer, answered) = oneshot::channel();
         let (world, process) = (Arc::clone(&self.world), Arc::clone(&self.process));
         self.world.spawn(async move {
@@ -164,7 +159,7 @@ impl MongoDbLink {
 }
 
 impl World {
-    async fn serve_mongodb(&self, process: &Process, mut command: Document) -> mongodb::error::Result<Document> {
+    async fn serve_mongodb(&self, process: &Process, command: RawDocumentBuf) -> mongodb::error::Result<RawDocumentBuf> {
         let weather = self.weather(Store::MongoDb);
         let connection = weather.connection();
         let is_same = || weather.connection() == connection;
@@ -176,7 +171,7 @@ impl World {
             return Err(broken());
         }
         let fate = self.fate(Store::MongoDb);
-        let Some(mut statements) = server::take_statements(&mut command) else {
+        let Some(mut statements) = server::statements(&command) else {
             return match fate {
                 Fate::Lost | Fate::Unanswered | Fate::Late => Err(broken()),
                 _ => Ok(self.answer_mongodb(&command)),
@@ -185,11 +180,9 @@ impl World {
         match fate {
             Fate::Lost => return Err(broken()),
             Fate::Late => {
-                let number = self.put_off(statements);
+                let number = self.put_off(connection, statements);
                 tokio::time::sleep(self.long_delay()).await;
-                if let Some(statements) = self.take_put_off(number)
-                    && is_same()
-                {
+                if let Some(statements) = self.take_put_off(number) {
                     self.execute_mongodb(&statements.iter().collect::<Vec<_>>(), None);
                 }
                 return Err(broken());
@@ -202,13 +195,12 @@ impl World {
         let found = self.look_first(&kept).await;
         let mut done = self.execute_mongodb(&kept, found.as_deref()).into_iter();
         if fate == Fate::Twice {
-            let number = self.put_off(kept.into_iter().cloned().collect());
+            let number = self.put_off(connection, kept.into_iter().cloned().collect());
             let world = self.this();
             let delay = self.long_delay();
             self.spawn(async move {
                 tokio::time::sleep(delay).await;
-                let is_same = world.weather(Store::MongoDb).connection() == connection;
-                if let Some(statements) = world.take_put_off(number).filter(|_| is_same) {
+                if let Some(statements) = world.take_put_off(number) {
                     world.execute_mongodb(&statements.iter().collect::<Vec<_>>(), None);
                 }
             });
@@ -219,30 +211,36 @@ impl World {
         if matches!(fate, Fate::Half | Fate::Unanswered) || !is_same() {
             return Err(broken());
         }
-        let (mut changed, mut inserted, mut errors) = (0, Vec::new(), Vec::new());
+        let (mut changed, mut inserted, mut errors) = (0, RawArrayBuf::new(), RawArrayBuf::new());
         for (index, statement) in statements.iter().enumerate() {
             let at = index as i32;
             let done = if refused(index) { None } else { done.next() };
             match done {
-                None => errors.push(doc! { "index": at, "code": 112, "codeName": "WriteConflict", "errmsg": "later" }),
-                Some(Done::Collided) => errors.push(doc! { "index": at, "code": 11000, "keyPattern": { "_id": 1 }, "errmsg": "E11000" }),
+                None => errors.push(rawdoc! { "index": at, "code": 112, "codeName": "WriteConflict", "errmsg": "later" }),
+                Some(Done::Collided) => {
+                    errors.push(rawdoc! { "index": at, "code": 11000, "keyPattern": { "_id": 1 }, "errmsg": "E11000" });
+                }
                 Some(Done::Inserted) => {
                     changed += 1;
-                    inserted.push(doc! { "index": at, "_id": statement.query.get("_id").cloned() });
+                    let mut one = rawdoc! { "index": at };
+                    if let Some(id) = server::at(&statement.query, "_id") {
+                        one.append(cstr!("_id"), id);
+                    }
+                    inserted.push(one);
                 }
                 Some(Done::Changed) => changed += 1,
                 Some(Done::Nothing) => {}
             }
         }
-        let mut reply = doc! { "ok": 1.0, "n": changed };
+        let mut reply = rawdoc! { "ok": 1.0, "n": changed };
         if !inserted.is_empty() {
-            reply.insert("upserted", inserted);
+            reply.append(cstr!("upserted"), inserted);
         }
         if !errors.is_empty() {
-            reply.insert("writeErrors", errors);
+            reply.append(cstr!("writeErrors"), errors);
         }
         if fate == Fate::Unconfirmed {
-            reply.insert("writeConcernError", doc! { "code": 64, "codeName": "WriteConcernTimeout" });
+            reply.append(cstr!("writeConcernError"), rawdoc! { "code": 64, "codeName": "WriteConcernTimeout" });
         }
         Ok(reply)
     }
@@ -250,8 +248,7 @@ impl World {
     /// Between an upsert's look at the index and its insert another one may come. What the network holds back for one of the same keys
     /// comes just then.
     async fn look_first(&self, statements: &[&Statement]) -> Option<Vec<bool>> {
-        if self.weather(Store::MongoDb).storm_permille.load(std::sync::atomic::Ordering::Relaxed) == 0 || !locked(&self.dice).permille(400)
-        {
+        if self.weather(Store::MongoDb).storm_permille.load(Ordering::Relaxed) == 0 || !locked(&self.dice).permille(400) {
             return None;
         }
         let found = {
@@ -265,13 +262,13 @@ impl World {
         Some(found)
     }
 
-    fn answer_mongodb(&self, command: &Document) -> Document {
+    fn answer_mongodb(&self, command: &RawDocumentBuf) -> RawDocumentBuf {
         let mongodb = locked(&self.mongodb);
-        if command.contains_key("find") {
-            return doc! { "documents": mongodb.data.find(command) };
+        if server::at(command, "find").is_some() {
+            return rawdoc! { "documents": mongodb.data.find(command) };
         }
-        if command.contains_key("listCollections") {
-            return doc! { "documents": [] };
+        if server::at(command, "listCollections").is_some() {
+            return rawdoc! { "documents": [] };
         }
         server::plain_reply(command, mongodb.run)
     }

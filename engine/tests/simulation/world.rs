@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use ::mongodb::bson::{Bson, Document, doc};
+use ::mongodb::bson::raw::{RawBsonRef, RawDocument};
+use ::mongodb::bson::rawdoc;
 use serde_json::Value;
 use streamsync::fence::Fence;
 use streamsync::source::TopicPartition;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::dice::Dice;
 use crate::group::Group;
 use crate::kafka::{Kafka, Said, topic_name};
-use crate::mongodb::{self, Done, Statement, at, number};
+use crate::mongodb::{self, Done, Statement, at, elements, number};
 use crate::mysql::{Key, MySql, Store};
 use crate::network::Weather;
 use crate::redis::{Redis, Reply};
@@ -43,7 +44,7 @@ pub struct World {
     broker_storm: AtomicU32,
     /// The greatest version that a store has ever had at a key. A store may forget; this does not.
     seen: [Mutex<BTreeMap<Key, i64>>; 2],
-    put_off: Mutex<(u64, BTreeMap<u64, Vec<Statement>>)>,
+    put_off: Mutex<(u64, BTreeMap<u64, PutOff>)>,
     violations: Mutex<Vec<String>>,
     /// What happened, for the eyes.
     story: Option<Mutex<Vec<String>>>,
@@ -56,6 +57,13 @@ pub struct MongoDb {
     pub data: mongodb::Data,
     /// Another one for each primary.
     pub run: u64,
+}
+
+/// What the network holds back.
+struct PutOff {
+    /// A count of broken connections: what comes by one that broke since is lost.
+    connection: u64,
+    statements: Vec<Statement>,
 }
 
 impl World {
@@ -240,11 +248,14 @@ impl World {
     pub fn put_foreign_documents(&self) {
         let id = 7_000 + locked(&self.dice).below(3) as i64;
         let (mut redis, mut mongodb) = (locked(&self.redis), locked(&self.mongodb));
-        for (table, key, mongodb_id) in
-            [("a", format!("a:{id}"), Bson::Int64(id)), ("b", format!("b:{id}:x"), Bson::Document(doc! { "id": id, "line": "x" }))]
-        {
+        let foreign = [
+            ("a", format!("a:{id}"), rawdoc! { "_id": id, "id": id }),
+            ("b", format!("b:{id}:x"), rawdoc! { "_id": { "id": id, "line": "x" }, "id": id }),
+        ];
+        for (table, key, document) in foreign {
             redis.data.put(&key, &serde_json::json!({ "id": id }));
-            mongodb.data.collection(table).insert(mongodb::Id::of(&mongodb_id), doc! { "_id": mongodb_id, "id": id });
+            let mongodb_id = at(&document, "_id").map(mongodb::Id::of).expect("it has one");
+            mongodb.data.collection(table).insert(mongodb_id, document);
         }
     }
 
@@ -289,17 +300,20 @@ impl World {
         let id = statement.id();
         let tombstone = statement.collection == "_sync_tombstones";
         let path = if tombstone { "v" } else { "_sync.v" };
-        let version = |document: &Document| at(document, path).and_then(number);
-        let before = id.as_ref().and_then(|id| mongodb.data.get(&statement.collection, id)).and_then(version);
+        let version = |document: &RawDocument| at(document, path).and_then(number);
+        let before = id.as_ref().and_then(|id| mongodb.data.get(&statement.collection, id)).and_then(|document| version(document));
         let done = mongodb.data.execute(statement, inserts);
         drop(mongodb);
+        if statement.replacement.is_none() && done == Done::Changed && TABLES.contains(&&*statement.collection) {
+            self.tell(|| format!("MongoDb {} is removed", key_of(&statement.collection, at(&statement.query, "_id"))));
+        }
         let Some(replacement) = statement.replacement.as_ref().filter(|_| matches!(done, Done::Changed | Done::Inserted)) else {
             return done;
         };
         let (collection, id, partition) = if tombstone {
-            (replacement.get_str("c").unwrap_or_default(), replacement.get("k"), "p")
+            (replacement.get_str("c").unwrap_or_default(), at(replacement, "k"), "p")
         } else {
-            (&*statement.collection, replacement.get("_id"), "_sync.p")
+            (&*statement.collection, at(replacement, "_id"), "_sync.p")
         };
         if TABLES.contains(&collection)
             && let Some(fence) = version(replacement)
@@ -311,25 +325,25 @@ impl World {
         done
     }
 
-    /// What the network holds back.
-    pub fn put_off(&self, statements: Vec<Statement>) -> u64 {
+    pub fn put_off(&self, connection: u64, statements: Vec<Statement>) -> u64 {
         let mut put_off = locked(&self.put_off);
         put_off.0 += 1;
         let number = put_off.0;
-        put_off.1.insert(number, statements);
+        put_off.1.insert(number, PutOff { connection, statements });
         number
     }
 
     pub fn take_put_off(&self, number: u64) -> Option<Vec<Statement>> {
-        locked(&self.put_off).1.remove(&number)
+        let put_off = locked(&self.put_off).1.remove(&number)?;
+        (put_off.connection == self.weather(Store::MongoDb).connection()).then_some(put_off.statements)
     }
 
     /// Something held back for one of the same keys.
     pub fn take_put_off_for(&self, statements: &[&Statement]) -> Option<Vec<Statement>> {
-        let mut put_off = locked(&self.put_off);
         let same = |late: &Statement| statements.iter().any(|one| one.collection == late.collection && one.id() == late.id());
-        let number = put_off.1.iter().find(|(_, late)| late.iter().any(same)).map(|(number, _)| *number)?;
-        put_off.1.remove(&number)
+        let is_one = |put_off: &PutOff| put_off.statements.iter().any(same);
+        let number = locked(&self.put_off).1.iter().find(|(_, put_off)| is_one(put_off)).map(|(number, _)| *number)?;
+        self.take_put_off(number)
     }
 
     /// The documents of a store, without what the sinks keep for themselves.
@@ -343,7 +357,7 @@ impl World {
                 let mongodb = locked(&self.mongodb);
                 let of = |table: &&'static str| {
                     let documents = mongodb.data.collections.get(*table).into_iter().flat_map(|collection| collection.values());
-                    documents.map(|document| (key_of(table, document.get("_id")), fields(document))).collect::<Vec<_>>()
+                    documents.map(|document| (key_of(table, at(document, "_id")), fields(document))).collect::<Vec<_>>()
                 };
                 TABLES.iter().flat_map(of).collect()
             }
@@ -352,11 +366,11 @@ impl World {
 }
 
 /// `a:1`, `b:1:x`.
-fn key_of(collection: &str, id: Option<&Bson>) -> Key {
+fn key_of(collection: &str, id: Option<RawBsonRef<'_>>) -> Key {
     match id {
-        Some(Bson::Document(parts)) => {
+        Some(RawBsonRef::Document(parts)) => {
             let line = parts.get_str("line").unwrap_or("?");
-            format!("{collection}:{}:{line}", parts.get("id").and_then(number).unwrap_or(-1))
+            format!("{collection}:{}:{line}", at(parts, "id").and_then(number).unwrap_or(-1))
         }
         Some(id) => format!("{collection}:{}", number(id).unwrap_or(-1)),
         None => format!("{collection}:?"),
@@ -364,14 +378,14 @@ fn key_of(collection: &str, id: Option<&Bson>) -> Key {
 }
 
 /// A document without `_id` and `_sync`.
-fn fields(document: &Document) -> Value {
-    let own = document.iter().filter(|(name, _)| !["_id", "_sync"].contains(&name.as_str()));
-    let plain = |value: &Bson| match value {
-        Bson::Null => Value::Null,
-        Bson::String(text) => Value::from(text.as_str()),
-        other => number(other).map_or_else(|| Value::from(other.to_string()), Value::from),
+fn fields(document: &RawDocument) -> Value {
+    let own = elements(document).filter(|(name, _)| !["_id", "_sync"].contains(name));
+    let plain = |value: RawBsonRef<'_>| match value {
+        RawBsonRef::Null => Value::Null,
+        RawBsonRef::String(text) => Value::from(text),
+        other => number(other).map_or_else(|| Value::from(format!("{other:?}")), Value::from),
     };
-    Value::Object(own.map(|(name, value)| (name.clone(), plain(value))).collect())
+    Value::Object(own.map(|(name, value)| (name.to_owned(), plain(value))).collect())
 }
 
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
