@@ -14,6 +14,8 @@
 mod login;
 #[path = "sinks/mongodb.rs"]
 mod mongodb_store;
+#[path = "sinks/restored.rs"]
+mod restored;
 #[path = "sinks/router.rs"]
 mod router;
 #[path = "sinks/server.rs"]
@@ -54,6 +56,11 @@ fn mongodb_wrong_password() {
 #[test]
 fn mongodb_takes_no_log_in() {
     runtime().block_on(login::what_a_failed_log_in_means());
+}
+
+#[test]
+fn mongodb_put_back_while_it_is_swept() {
+    runtime().block_on(restored::tombstones_come_back());
 }
 
 #[test]

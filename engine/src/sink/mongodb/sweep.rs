@@ -96,6 +96,8 @@ impl MongoDbSink {
         Ok(page)
     }
 
+    /// Where a delete finds something, the store may have been put back to a copy older than the tombstone after the tombstone was
+    /// read. The tombstone is then written again: a late insert of the same key must still meet it.
     async fn repeat_deletes(&self, collection: &str, tombstones: &[Tombstone]) -> Result<(), Fault> {
         let mut command = WriteCommand::delete(collection, self.terms(), tombstones.len() * 128);
         for tombstone in tombstones {
@@ -107,10 +109,22 @@ impl MongoDbSink {
                 command.remove(Condition { id, fence, partition, guard: Guard::EarlierGeneration, at: VersionAt::Document });
             }
         }
-        self.run_deletes(collection, command).await
+        if self.run_deletes(collection, command).await? == 0 {
+            return Ok(());
+        }
+        let deletes: Vec<KeyWrite<'_>> = tombstones
+            .iter()
+            .filter_map(|tombstone| {
+                let (id, fence) = (Value::from_tagged(&tombstone.key)?, Fence::from_stored(tombstone.fence)?);
+                Some(KeyWrite::new(collection, id, fence, tombstone.partition, None))
+            })
+            .collect();
+        let faults = self.write_chunk(collection, &deletes, "").await.into_iter().filter_map(Result::err);
+        faults.filter(Fault::is_of_the_store).map(Err).next().unwrap_or(Ok(()))
     }
 
-    pub(super) async fn run_deletes(&self, collection: &str, command: WriteCommand) -> Result<(), Fault> {
+    /// How many documents they removed.
+    pub(super) async fn run_deletes(&self, collection: &str, command: WriteCommand) -> Result<i64, Fault> {
         let what = self.what("delete", collection);
         let reply = self.run(&what, command.finish()).await?;
         let reply = Elements::of(reply.as_bytes());
@@ -122,7 +136,10 @@ impl MongoDbSink {
         {
             return Err(fault);
         }
-        reply.find("writeConcernError").map_or(Ok(()), |error| Err(Fault::of_write_concern_error(&what, error)))
+        match reply.clone().find("writeConcernError") {
+            Some(error) => Err(Fault::of_write_concern_error(&what, error)),
+            None => Ok(reply.find("n").and_then(Value::as_i64).unwrap_or_default()),
+        }
     }
 
     /// Deletes every document below `fence`, page by page, each with its tombstone. A failure may be followed by another try: what is
