@@ -51,13 +51,16 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
         return Exit::Usage;
     }
     if arguments.connect {
-        let faults = crate::engine::check_connections(settings).await;
+        let faults = crate::engine::check_connections(Arc::clone(&settings)).await;
         for fault in &faults {
             say_error(fault);
         }
         if !faults.is_empty() {
             return Exit::No;
         }
+        let sinks: Vec<&str> = settings.sinks.iter().map(|sink| &*sink.name).collect();
+        say(&format!("{} is valid; Kafka and the sinks {} answer and are fit", file.display(), sinks.join(", ")));
+        return Exit::Done;
     }
     say(&format!("{} is valid", file.display()));
     Exit::Done
