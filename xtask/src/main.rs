@@ -92,7 +92,7 @@ enum Command {
     /// Bugs on purpose, one at a time, which the simulation must catch
     Mutants {
         /// How many histories each of them gets at most
-        #[arg(long, default_value_t = 3_000)]
+        #[arg(long, default_value_t = 10_000)]
         histories: u64,
     },
     /// Format, lints, dependencies, then all tests

@@ -248,7 +248,7 @@ impl World {
     /// Between an upsert's look at the index and its insert another one may come. What the network holds back for one of the same keys
     /// comes just then.
     async fn look_first(&self, statements: &[&Statement]) -> Option<Vec<bool>> {
-        if self.weather(Store::MongoDb).storm_permille.load(Ordering::Relaxed) == 0 || !locked(&self.dice).permille(400) {
+        if self.weather(Store::MongoDb).storm_permille.load(Ordering::Relaxed) == 0 || !locked(&self.dice).permille(800) {
             return None;
         }
         let found = {
