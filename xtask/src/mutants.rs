@@ -14,7 +14,7 @@ const LIST: &str = "engine/tests/simulation/mutants.toml";
 const COPIED: [&str; 9] =
     [".cargo", "Cargo.lock", "Cargo.toml", "clippy.toml", "engine", "integration-tests", "transforms", "wit", "xtask"];
 
-/// How long one mutant may take.
+/// How long building all of them may take.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(900);
 
 /// The module that the copy gets.

@@ -59,7 +59,7 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
             return Exit::No;
         }
         let sinks: Vec<&str> = settings.sinks.iter().map(|sink| &*sink.name).collect();
-        say(&format!("{} is valid; Kafka and the sinks {} answer and are fit", file.display(), sinks.join(", ")));
+        say(&format!("{} is valid; Kafka and the sinks {} have answered", file.display(), sinks.join(", ")));
         return Exit::Done;
     }
     say(&format!("{} is valid", file.display()));

@@ -357,8 +357,8 @@ impl History {
             .map(|source| format!("{source} has {} records which are not settled, and its route is not halted", kafka.lag_of(&source)))
     }
 
-    /// Liveness: within a bounded time both stores hold what MySQL holds, nothing lags, and so it stays. A store that has lost what MySQL no
-    /// longer has either is as it should be before anybody looks; what a worker then does about it is healing too.
+    /// Liveness: within a bounded time both stores hold what MySQL holds, nothing lags, and so it stays. Only a worker may find more to do: a
+    /// store that has lost what MySQL does not have either looks as it should before anybody reads it again.
     async fn heal(&mut self, limit: usize) -> bool {
         let deadline = Instant::now() + HEALING;
         loop {
@@ -366,15 +366,17 @@ impl History {
                 self.look_after_workers();
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            let late = Instant::now() >= deadline;
+            if let Some(difference) = self.difference(limit) {
+                self.world.violated(format!("{difference}, {} s after the faults have ended", HEALING.as_secs()));
+                break;
+            }
             tokio::time::sleep(SILENCE).await;
-            match self.difference(limit) {
-                None => break,
-                Some(difference) if late => {
-                    self.world.violated(format!("{difference}, {} s after the faults have ended", HEALING.as_secs()));
-                    break;
-                }
-                Some(_) => {}
+            if let Some(difference) = self.wrong_documents(limit) {
+                self.world.violated(format!("{difference}, though all was well {} s before", SILENCE.as_secs()));
+                break;
+            }
+            if self.open_work().is_none() {
+                break;
             }
         }
         self.look_after_workers();
@@ -382,16 +384,20 @@ impl History {
     }
 
     fn difference(&self, limit: usize) -> Option<String> {
-        {
-            let kafka = locked(&self.world.kafka);
-            let lag = kafka.lag();
-            if lag != 0 {
-                return Some(format!("{lag} records are not committed"));
-            }
-            if let Some(topic) = kafka.unswept() {
-                return Some(format!("what the rebuild of {topic} did not write again is not removed"));
-            }
+        self.open_work().or_else(|| self.wrong_documents(limit))
+    }
+
+    fn open_work(&self) -> Option<String> {
+        let kafka = locked(&self.world.kafka);
+        let lag = kafka.lag();
+        if lag != 0 {
+            return Some(format!("{lag} records are not committed"));
         }
+        let topic = kafka.unswept()?;
+        Some(format!("what the rebuild of {topic} did not write again is not removed"))
+    }
+
+    fn wrong_documents(&self, limit: usize) -> Option<String> {
         STORES.into_iter().find_map(|store| {
             let (expected, found) = (self.world.expected(store, limit), self.world.documents(store));
             let keys = expected.keys().chain(found.keys());

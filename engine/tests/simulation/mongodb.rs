@@ -106,7 +106,7 @@ fn listed(array: RawBsonRef<'_>) -> impl Iterator<Item = RawBsonRef<'_>> {
     array.as_array().into_iter().flatten().map(|one| one.expect("the sink writes BSON"))
 }
 
-/// Null is equal to nothing.
+/// A null asks for null, or for no value at all.
 fn equal(value: Option<RawBsonRef<'_>>, other: RawBsonRef<'_>) -> bool {
     match (value, other) {
         (None | Some(RawBsonRef::Null), RawBsonRef::Null) => true,

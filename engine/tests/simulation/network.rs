@@ -193,6 +193,9 @@ impl World {
         let refused = |n: usize| fate == Fate::Refused && (n % 2 == 1 || statements.len() == 1);
         let kept: Vec<&Statement> = statements.iter().enumerate().filter(|(n, _)| !refused(*n)).map(|(_, one)| one).collect();
         let found = self.look_first(&kept).await;
+        if !is_same() {
+            return Err(broken());
+        }
         let mut done = self.execute_mongodb(&kept, found.as_deref()).into_iter();
         if fate == Fate::Twice {
             let number = self.put_off(connection, kept.into_iter().cloned().collect());

@@ -340,8 +340,11 @@ impl World {
 
     /// Something held back for one of the same keys.
     pub fn take_put_off_for(&self, statements: &[&Statement]) -> Option<Vec<Statement>> {
-        let same = |late: &Statement| statements.iter().any(|one| one.collection == late.collection && one.id() == late.id());
-        let is_one = |put_off: &PutOff| put_off.statements.iter().any(same);
+        let connection = self.weather(Store::MongoDb).connection();
+        let same = |late: &Statement| {
+            late.id().is_some_and(|id| statements.iter().any(|one| one.collection == late.collection && one.id().as_ref() == Some(&id)))
+        };
+        let is_one = |put_off: &PutOff| put_off.connection == connection && put_off.statements.iter().any(same);
         let number = locked(&self.put_off).1.iter().find(|(_, put_off)| is_one(put_off)).map(|(number, _)| *number)?;
         self.take_put_off(number)
     }

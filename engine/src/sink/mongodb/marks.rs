@@ -178,14 +178,14 @@ impl MongoDbSink {
                 overtaken += 1;
             }
         }
-        if overtaken == 0 { Ok(()) } else { self.run_deletes(MARKS, command).await.map(drop) }
+        if overtaken == 0 { Ok(()) } else { self.run_deletes(MARKS, command).await }
     }
 
     /// Removes the marks of a collection whose table was emptied at `fence`.
     pub(super) async fn clear_marks(&self, collection: &str, fence: Fence) -> Result<(), Fault> {
         let mut command = WriteCommand::delete(MARKS, self.terms(), 0);
         command.remove_marks_of(collection, fence.number());
-        self.run_deletes(MARKS, command).await.map(drop)
+        self.run_deletes(MARKS, command).await
     }
 }
 

@@ -1,14 +1,15 @@
 //! What is done to many keys: the sweep, which repeats the deletes that tombstones stand for, and the clearing of a collection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::StreamExt;
 
 use super::bson_bytes::{Elements, Value, Writer};
-use super::command::{Condition, Terms, VersionAt, WriteCommand, find, write_not_from};
+use super::command::{Terms, WriteCommand, find, write_id_in, write_not_from};
 use super::fault::Fault;
-use super::version::{Guard, Stored, generation_start};
-use super::write::KeyWrite;
+use super::key::CanonicalKey;
+use super::version::{Stored, Verdict};
+use super::write::{KeyWrite, judged};
 use super::{MongoDbSink, TOMBSTONES};
 use crate::fence::{Fence, Generation};
 use crate::sink::WriteOutcome;
@@ -26,6 +27,13 @@ pub(super) struct Tombstone {
     pub(super) partition: i32,
 }
 
+impl Tombstone {
+    /// The delete that it stands for.
+    fn delete(&self, collection: &str) -> Option<KeyWrite<'_>> {
+        Some(KeyWrite::new(collection, Value::from_tagged(&self.key)?, Fence::from_stored(self.fence)?, self.partition, None))
+    }
+}
+
 /// Some tombstones, the next ones in `_id` order.
 #[derive(Default)]
 pub(super) struct Page {
@@ -36,7 +44,7 @@ pub(super) struct Page {
 }
 
 impl MongoDbSink {
-    /// One round over all tombstones: each conditional delete again, so that an insert which a worker thought dead sent late, after its
+    /// One round over all tombstones: each delete again, so that an insert which a worker thought dead sent late, after its
     /// check, is gone after one round at most. Tombstones go by themselves, by the TTL index.
     pub(super) async fn sweep_tombstones(&self) -> Result<(), Fault> {
         let mut after = None;
@@ -96,35 +104,33 @@ impl MongoDbSink {
         Ok(page)
     }
 
-    /// Where a delete finds something, the store may have been put back to a copy older than the tombstone after the tombstone was
-    /// read. The tombstone is then written again: a late insert of the same key must still meet it.
+    /// What stands where something newer was deleted goes as in any delete, the tombstone before the document: the store may have been put
+    /// back to a copy older than the tombstone since the tombstone was read, and a late insert must still meet one.
     async fn repeat_deletes(&self, collection: &str, tombstones: &[Tombstone]) -> Result<(), Fault> {
-        let mut command = WriteCommand::delete(collection, self.terms(), tombstones.len() * 128);
-        for tombstone in tombstones {
-            let Some(id) = Value::from_tagged(&tombstone.key) else { continue };
-            let Tombstone { fence, partition, .. } = *tombstone;
-            command.remove(Condition { id, fence, partition, guard: Guard::SamePartition, at: VersionAt::Document });
-            // Only a topic that had an earlier life can have left a write of one.
-            if generation_start(fence) > generation_start(Fence::new(Generation::FIRST, 0).map_or(0, Fence::number)) {
-                command.remove(Condition { id, fence, partition, guard: Guard::EarlierGeneration, at: VersionAt::Document });
+        let mut deletes: Vec<KeyWrite<'_>> = tombstones.iter().filter_map(|tombstone| tombstone.delete(collection)).collect();
+        let mut stand = HashMap::new();
+        let filter = |out: &mut Writer| write_id_in(out, deletes.iter().map(|delete| delete.id));
+        let command = find(collection, self.terms(), &["_sync"], deletes.len(), filter, |_| ());
+        self.query(&self.what("find", collection), command, |document| {
+            if let Some(id) = Elements::of(document).find("_id") {
+                stand.insert(CanonicalKey::of(id), Stored::of_document(document));
+            }
+        })
+        .await?;
+        // What another partition has written is not this tombstone's.
+        let is_older = |delete: &KeyWrite<'_>| {
+            stand.get(&delete.key).is_some_and(|stored| matches!(judged(delete, stored.as_ref()), Verdict::Older(_)))
+        };
+        deletes.retain(is_older);
+        for chunk in deletes.chunks(self.settings.max_bulk.max(1)) {
+            for outcome in self.write_chunk(collection, chunk, "").await {
+                outcome?;
             }
         }
-        if self.run_deletes(collection, command).await? == 0 {
-            return Ok(());
-        }
-        let deletes: Vec<KeyWrite<'_>> = tombstones
-            .iter()
-            .filter_map(|tombstone| {
-                let (id, fence) = (Value::from_tagged(&tombstone.key)?, Fence::from_stored(tombstone.fence)?);
-                Some(KeyWrite::new(collection, id, fence, tombstone.partition, None))
-            })
-            .collect();
-        let faults = self.write_chunk(collection, &deletes, "").await.into_iter().filter_map(Result::err);
-        faults.filter(Fault::is_of_the_store).map(Err).next().unwrap_or(Ok(()))
+        Ok(())
     }
 
-    /// How many documents they removed.
-    pub(super) async fn run_deletes(&self, collection: &str, command: WriteCommand) -> Result<i64, Fault> {
+    pub(super) async fn run_deletes(&self, collection: &str, command: WriteCommand) -> Result<(), Fault> {
         let what = self.what("delete", collection);
         let reply = self.run(&what, command.finish()).await?;
         let reply = Elements::of(reply.as_bytes());
@@ -136,10 +142,7 @@ impl MongoDbSink {
         {
             return Err(fault);
         }
-        match reply.clone().find("writeConcernError") {
-            Some(error) => Err(Fault::of_write_concern_error(&what, error)),
-            None => Ok(reply.find("n").and_then(Value::as_i64).unwrap_or_default()),
-        }
+        reply.find("writeConcernError").map_or(Ok(()), |error| Err(Fault::of_write_concern_error(&what, error)))
     }
 
     /// Deletes every document below `fence`, page by page, each with its tombstone. A failure may be followed by another try: what is
