@@ -16,7 +16,7 @@ use crate::progress::{cache_dir, capture, cargo, plain, root, say, target_dir, w
 use crate::simulate::{self, What};
 
 const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
-/// Three to five minutes of two cores. Each bug on purpose gets as many: a history in five hundred shows the rarest of them, and whatever
+/// Three to five minutes of two cores. Each bug on purpose gets as many: about one history in a thousand shows the rarest of them, and whatever
 /// changes the course of histories changes where the first one is.
 const HISTORIES: u64 = 10_000;
 

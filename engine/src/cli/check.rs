@@ -50,6 +50,7 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
     if !faults.is_empty() {
         return Exit::Usage;
     }
+    let mut valid = format!("{} is valid", file.display());
     if arguments.connect {
         let faults = crate::engine::check_connections(Arc::clone(&settings)).await;
         for fault in &faults {
@@ -59,9 +60,8 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
             return Exit::No;
         }
         let sinks: Vec<&str> = settings.sinks.iter().map(|sink| &*sink.name).collect();
-        say(&format!("{} is valid; Kafka and the sinks {} have answered", file.display(), sinks.join(", ")));
-        return Exit::Done;
+        valid.push_str(&format!("; Kafka and the sinks {} have answered", sinks.join(", ")));
     }
-    say(&format!("{} is valid", file.display()));
+    say(&valid);
     Exit::Done
 }

@@ -158,10 +158,7 @@ pub enum Done {
 
 impl Data {
     pub fn collection(&mut self, name: &str) -> &mut Collection {
-        if !self.collections.contains_key(name) {
-            self.collections.insert(name.to_owned(), Collection::new());
-        }
-        self.collections.get_mut(name).expect("it is there")
+        self.collections.entry(name.to_owned()).or_default()
     }
 
     pub fn get(&self, collection: &str, id: &Id) -> Option<&RawDocumentBuf> {

@@ -178,14 +178,29 @@ impl MongoDbSink {
                 overtaken += 1;
             }
         }
-        if overtaken == 0 { Ok(()) } else { self.run_deletes(MARKS, command).await }
+        if overtaken == 0 { Ok(()) } else { self.delete_marks(command).await }
     }
 
     /// Removes the marks of a collection whose table was emptied at `fence`.
     pub(super) async fn clear_marks(&self, collection: &str, fence: Fence) -> Result<(), Fault> {
         let mut command = WriteCommand::delete(MARKS, self.terms(), 0);
         command.remove_marks_of(collection, fence.number());
-        self.run_deletes(MARKS, command).await
+        self.delete_marks(command).await
+    }
+
+    async fn delete_marks(&self, command: WriteCommand) -> Result<(), Fault> {
+        let what = self.what("delete", MARKS);
+        let reply = self.run(&what, command.finish()).await?;
+        let reply = Elements::of(reply.as_bytes());
+        if let Some(fault) = reply
+            .clone()
+            .find("writeErrors")
+            .and_then(|errors| errors.elements().next())
+            .and_then(|(_, error)| Fault::of_own_write_error(&what, error))
+        {
+            return Err(fault);
+        }
+        reply.find("writeConcernError").map_or(Ok(()), |error| Err(Fault::of_write_concern_error(&what, error)))
     }
 }
 

@@ -1,13 +1,12 @@
 //! What is done to many keys: the sweep, which repeats the deletes that tombstones stand for, and the clearing of a collection.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 
 use super::bson_bytes::{Elements, Value, Writer};
-use super::command::{Terms, WriteCommand, find, write_id_in, write_not_from};
+use super::command::{Terms, find, write_not_from};
 use super::fault::Fault;
-use super::key::CanonicalKey;
 use super::version::{Stored, Verdict};
 use super::write::{KeyWrite, judged};
 use super::{MongoDbSink, TOMBSTONES};
@@ -108,18 +107,10 @@ impl MongoDbSink {
     /// back to a copy older than the tombstone since the tombstone was read, and a late insert must still meet one.
     async fn repeat_deletes(&self, collection: &str, tombstones: &[Tombstone]) -> Result<(), Fault> {
         let mut deletes: Vec<KeyWrite<'_>> = tombstones.iter().filter_map(|tombstone| tombstone.delete(collection)).collect();
-        let mut stand = HashMap::new();
-        let filter = |out: &mut Writer| write_id_in(out, deletes.iter().map(|delete| delete.id));
-        let command = find(collection, self.terms(), &["_sync"], deletes.len(), filter, |_| ());
-        self.query(&self.what("find", collection), command, |document| {
-            if let Some(id) = Elements::of(document).find("_id") {
-                stand.insert(CanonicalKey::of(id), Stored::of_document(document));
-            }
-        })
-        .await?;
+        let standing = self.standing(collection, &deletes.iter().collect::<Vec<_>>()).await?;
         // What another partition has written is not this tombstone's.
         let is_older = |delete: &KeyWrite<'_>| {
-            stand.get(&delete.key).is_some_and(|stored| matches!(judged(delete, stored.as_ref()), Verdict::Older(_)))
+            standing.get(&delete.key).is_some_and(|stored| matches!(judged(delete, stored.as_ref()), Verdict::Older(_)))
         };
         deletes.retain(is_older);
         for chunk in deletes.chunks(self.settings.max_bulk.max(1)) {
@@ -128,21 +119,6 @@ impl MongoDbSink {
             }
         }
         Ok(())
-    }
-
-    pub(super) async fn run_deletes(&self, collection: &str, command: WriteCommand) -> Result<(), Fault> {
-        let what = self.what("delete", collection);
-        let reply = self.run(&what, command.finish()).await?;
-        let reply = Elements::of(reply.as_bytes());
-        if let Some(fault) = reply
-            .clone()
-            .find("writeErrors")
-            .and_then(|errors| errors.elements().next())
-            .and_then(|(_, error)| Fault::of_own_write_error(&what, error))
-        {
-            return Err(fault);
-        }
-        reply.find("writeConcernError").map_or(Ok(()), |error| Err(Fault::of_write_concern_error(&what, error)))
     }
 
     /// Deletes every document below `fence`, page by page, each with its tombstone. A failure may be followed by another try: what is

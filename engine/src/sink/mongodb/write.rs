@@ -327,6 +327,11 @@ impl MongoDbSink {
 
     /// The versions of documents that are there and have one.
     pub(super) async fn documents(&self, place: &str, writes: &[&KeyWrite<'_>]) -> Result<HashMap<CanonicalKey, Stored>, Fault> {
+        Ok(self.standing(place, writes).await?.into_iter().filter_map(|(key, stored)| Some((key, stored?))).collect())
+    }
+
+    /// The documents that are there, with their version if they have one.
+    pub(super) async fn standing(&self, place: &str, writes: &[&KeyWrite<'_>]) -> Result<HashMap<CanonicalKey, Option<Stored>>, Fault> {
         let mut found = HashMap::new();
         if writes.is_empty() {
             return Ok(found);
@@ -334,8 +339,8 @@ impl MongoDbSink {
         let filter = |out: &mut Writer| write_id_in(out, writes.iter().map(|write| write.id));
         let command = find(place, self.terms(), &["_sync"], writes.len(), filter, |_| ());
         self.query(&self.what("find", place), command, |document| {
-            if let (Some(id), Some(stored)) = (Elements::of(document).find("_id"), Stored::of_document(document)) {
-                found.insert(CanonicalKey::of(id), stored);
+            if let Some(id) = Elements::of(document).find("_id") {
+                found.insert(CanonicalKey::of(id), Stored::of_document(document));
             }
         })
         .await?;
