@@ -63,6 +63,15 @@ struct Found {
     identities: Vec<TopicIdentity>,
 }
 
+/// What a sink has of the partition.
+struct State<'a> {
+    /// The sink's, in the settings.
+    index: usize,
+    sink: &'a dyn Sink,
+    lineage: u64,
+    watermark: Option<Watermark>,
+}
+
 /// A partition that is being read.
 pub(super) struct Ready {
     pub(super) start: Start,
@@ -92,7 +101,7 @@ impl Starts {
     ) -> Result<Option<Ready>, Halt> {
         let again = asked.is_none();
         let asked = asked.unwrap_or_else(|| self.asked_again());
-        self.starting(source, health).start(&asked, again).await
+        self.starting(source, health).start(asked, again).await
     }
 
     /// A loss meets many partitions at once: those that begin again beside each other ask once.
@@ -110,28 +119,41 @@ impl Starts {
 }
 
 impl Starting<'_> {
-    async fn start(&self, asked: &Asked, again: bool) -> Result<Option<Ready>, Halt> {
+    async fn start(&self, mut asked: Arc<Asked>, mut again: bool) -> Result<Option<Ready>, Halt> {
         let source = self.source;
         let sinks = self.sinks();
         let mut backoff = Backoff::new(&self.shared.settings.retry);
+        let mut is_second_look = false;
         loop {
             // A worker that was stopped for long may hold partitions that are another's by now: it hears of that with the next poll.
             self.shared.await_poll(source).await;
-            let looked = self.patiently("Kafka", disposition::of_source, || self.starts.source.look(source)).await?;
-            let Some(partition) = looked else { return Ok(None) };
             let topic = asked.topic(&source.topic);
             if again {
                 topic.checked.get_or_try_init(|| self.check(&sinks)).await?;
             }
-            let found = topic.found.get_or_try_init(|| self.find(&sinks, asked)).await?;
+            // The sinks first: another worker's watermark is never above the log's end that is asked for after it, nor without the identity.
+            let states = self.states(&sinks).await?;
+            let looked = self.patiently("Kafka", disposition::of_source, || self.starts.source.look(source)).await?;
+            let Some(partition) = looked else { return Ok(None) };
+            let found = topic.found.get_or_try_init(|| self.find(&sinks, &asked)).await?;
             check_truncate(self.route.as_deref(), &found.facts)?;
-            let begun = self.begin(&partition, &sinks, &topic, found).await?;
-            let (start, marks) = match begun {
-                Ok(begun) => begun,
+            let start = match self.resolve(&partition, &states, found) {
+                Ok(start) => start,
+                // What was asked for partitions that came before this one may be older than what another worker has stored.
+                Err(_) if !is_second_look => {
+                    (asked, is_second_look) = (Arc::default(), true);
+                    continue;
+                }
+                Err(halt) => return Err(halt.to_string().into()),
+            };
+            let marks = match self.begin(&start, states, &topic, found).await? {
+                Ok(marks) => marks,
                 Err(Behind(what)) => {
                     tracing::warn!(topic = %source.topic, partition = source.partition, what, "a sink changed while the partition started; trying again");
                     self.health.waits_for(&format!("a sink that changes again and again: {what}"));
                     backoff.wait().await;
+                    // Emptied or another one, it may be unfit, and without the identity.
+                    (asked, again) = (self.starts.asked_again(), true);
                     continue;
                 }
             };
@@ -151,46 +173,54 @@ impl Starting<'_> {
         indexes.into_iter().filter_map(|index| Some((index, self.shared.sinks.get(index)?.as_ref()))).collect()
     }
 
-    /// Where the partition starts, once every sink holds its watermark there.
-    async fn begin(
-        &self,
-        partition: &CommittedPartition,
-        sinks: &[(usize, &dyn Sink)],
-        topic: &Topic,
-        found: &Found,
-    ) -> Result<Result<(Start, Vec<Mark>), Behind>, String> {
-        let settings = &self.shared.settings;
-        let (source, group) = (self.source, &settings.kafka.group);
-        let (mut lineages, mut watermarks) = (Vec::new(), Vec::new());
-        for (_, sink) in sinks {
+    async fn states<'a>(&self, sinks: &[(usize, &'a dyn Sink)]) -> Result<Vec<State<'a>>, String> {
+        let group = &self.shared.settings.kafka.group;
+        let mut states = Vec::with_capacity(sinks.len());
+        for (index, sink) in sinks.iter().copied() {
             // In this order: a server that changes in between is noticed by the lane.
-            lineages.push(self.ask_sink(*sink, || sink.lineage()).await?);
-            let watermark = self.ask_sink(*sink, || sink.watermark(group, source)).await?;
-            watermarks.push((sink.name().to_owned(), watermark));
+            let lineage = self.ask_sink(sink, || sink.lineage()).await?;
+            let watermark = self.ask_sink(sink, || sink.watermark(group, self.source)).await?;
+            states.push(State { index, sink, lineage, watermark });
         }
+        Ok(states)
+    }
+
+    fn resolve(&self, partition: &CommittedPartition, states: &[State<'_>], found: &Found) -> Result<Start, identity::Halt> {
+        let settings = &self.shared.settings;
         let latest = found.identities.iter().map(|identity| identity.generation).max().unwrap_or(1);
-        let known = Known {
+        let watermarks: Vec<_> = states.iter().map(|state| (state.sink.name().to_owned(), state.watermark)).collect();
+        identity::resolve(&Known {
             partition,
             stored: &found.identities,
             current: &found.facts,
             watermarks: &watermarks,
             accept_truncated_log: settings.kafka.accept_truncated_log,
             now_ms: self.shared.machine.now_ms(),
-            begins_at: found.record.begins_at(latest, source.partition),
-            group,
-            route: self.route.as_ref().map_or(&*source.topic, |route| &route.name),
-        };
-        let start = identity::resolve(&known).map_err(|halt| halt.to_string())?;
-        topic.stored.get_or_try_init(|| self.store_identity(sinks, found, &start)).await?;
+            begins_at: found.record.begins_at(latest, self.source.partition),
+            group: &settings.kafka.group,
+            route: self.route.as_ref().map_or(&*self.source.topic, |route| &route.name),
+        })
+    }
+
+    /// Stores what has to be there before anything is read: the identity, the watermark in every sink, and the first commit.
+    async fn begin(
+        &self,
+        start: &Start,
+        states: Vec<State<'_>>,
+        topic: &Topic,
+        found: &Found,
+    ) -> Result<Result<Vec<Mark>, Behind>, String> {
+        let (source, group) = (self.source, &self.shared.settings.kafka.group);
+        topic.stored.get_or_try_init(|| self.store_identity(&states, found, start)).await?;
         // Whoever has it sweeps: another worker's word that the rebuild goes on could come after its sweep.
         if let Some(done) = found.record.done_rebuild().filter(|_| source.partition == proof::SWEEPER) {
-            self.check_sweep(sinks, done).await?;
+            self.check_sweep(&states, done).await?;
         }
         let position = Watermark { generation: start.generation, next_offset: start.offset, written_at_ms: self.shared.machine.now_ms() };
-        let mut marks = Vec::with_capacity(sinks.len());
-        for ((sink, lineage), (_, read)) in sinks.iter().zip(lineages).zip(&watermarks) {
-            let taken = self.ask_sink(sink.1, || Mark::take_over(*sink, group, source, lineage, *read, position)).await?;
-            match taken {
+        let mut marks = Vec::with_capacity(states.len());
+        for State { index, sink, lineage, watermark } in states {
+            let take_over = || Mark::take_over((index, sink), group, source, lineage, watermark, position);
+            match self.ask_sink(sink, take_over).await? {
                 Ok(mark) => marks.push(mark),
                 Err(behind) => return Ok(Err(behind)),
             }
@@ -201,7 +231,7 @@ impl Starting<'_> {
                 tracing::warn!(error = %error, "the beginning was not committed; the first settled batch commits");
             }
         }
-        Ok(Ok((start, marks)))
+        Ok(Ok(marks))
     }
 
     /// The lane's own stages. A guest's `init` may take as long as a call may, and many lanes that begin at once may have to wait for the
@@ -269,23 +299,23 @@ impl Starting<'_> {
     }
 
     /// Stored in the control topic and mirrored in each sink, wherever it is not, before anything of the generation is written.
-    async fn store_identity(&self, sinks: &[(usize, &dyn Sink)], found: &Found, start: &Start) -> Result<(), String> {
+    async fn store_identity(&self, states: &[State<'_>], found: &Found, start: &Start) -> Result<(), String> {
         let (name, identity) = (&*self.source.topic, &start.identity);
-        if found.identities.len() == sinks.len() + 1 && found.identities.iter().all(|stored| stored == identity) {
+        if found.identities.len() == states.len() + 1 && found.identities.iter().all(|stored| stored == identity) {
             return Ok(());
         }
         let entry = Entry::Identity(identity.clone());
         self.patiently("the control topic", disposition::of_identity, || self.shared.identities.store(name, &entry)).await?;
-        for (_, sink) in sinks {
+        for State { sink, .. } in states {
             self.ask_sink(*sink, || sink.store_identity(name, identity)).await?;
         }
         Ok(())
     }
 
     /// A sink that comes back without the mark of the last rebuild's sweep may hold again what the sweep removed.
-    async fn check_sweep(&self, sinks: &[(usize, &dyn Sink)], done: &Rebuild) -> Result<(), String> {
+    async fn check_sweep(&self, states: &[State<'_>], done: &Rebuild) -> Result<(), String> {
         let (name, group) = (&*self.source.topic, &self.shared.settings.kafka.group);
-        for (_, sink) in sinks {
+        for State { sink, .. } in states {
             if self.ask_sink(*sink, || proof::is_swept(*sink, group, name, done)).await? {
                 continue;
             }

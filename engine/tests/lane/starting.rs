@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use streamsync::fence::Generation;
 use streamsync::identity::{Beginning, Entry, FirstSeen, Identities as _, MemoryIdentities, Rebuild, Seen};
-use streamsync::sink::TopicIdentity;
+use streamsync::sink::{Replaces, Sink as _, TopicIdentity, Watermark};
 use streamsync::source::cluster::UNKNOWN_ID;
 use streamsync::source::{self, Reply, SourceEvent};
 use streamsync::transform::{Guest, SetupError};
@@ -42,12 +43,12 @@ async fn a_partition_that_goes_while_it_waits_for_a_store_takes_its_complaint_al
     log.append(0, &[Put(1)]);
     log.assign(0).await;
     running.settled(0).await;
-    running.one.watermarks_away.store(true, Ordering::SeqCst);
+    *locked(&running.one.watermarks_away) = |_| true;
     log.assign(1).await;
     until_away(&running).await;
     log.revoke(1).await;
     wait_for("the worker is ready", || one(&running) == (Vec::new(), 1)).await;
-    running.one.watermarks_away.store(false, Ordering::SeqCst);
+    *locked(&running.one.watermarks_away) = |_| false;
 
     let sink = Arc::clone(&running.one);
     running.one.fail(move |_| Some(sink.away()));
@@ -79,6 +80,27 @@ async fn a_store_is_away_until_it_takes_what_waits_for_it() {
     running.one.mend();
     running.settled(0).await;
     assert_eq!(one(&running), (Vec::new(), 1));
+    running.stop().await.expect("in order");
+}
+
+/// Two partitions came together, and the first has asked for both when nothing was known of the topic. Then another worker had the second.
+#[tokio::test(start_paused = true)]
+async fn what_another_worker_has_stored_meanwhile_halts_nothing() {
+    let running = Running::start("", MemoryIdentities::default()).await;
+    let log = &running.log;
+    *locked(&running.one.watermarks_away) = |partition| partition == 1;
+    log.append(0, &[Put(1)]);
+    log.append(1, &[Put(2), Put(3)]);
+    log.tell(SourceEvent::Assigned { partitions: vec![partition(0), partition(1)] }).await;
+    running.settled(0).await;
+    let theirs = Watermark { generation: Generation::FIRST, next_offset: 1, written_at_ms: 0 };
+    let group = &running.settings.kafka.group;
+    running.one.store_watermark(group, &partition(1), Replaces::NotBehind(None), theirs).await.expect("in memory");
+    *locked(&running.one.watermarks_away) = |_| false;
+    let halted = &running.metrics.route("rows").halted;
+    wait_for("the second is settled, or halts", || halted.get() == 1 || log.committed(1) == Some(2)).await;
+    running.assert_goes_on();
+    assert_eq!(running.stored(), [1, 2, 3]);
     running.stop().await.expect("in order");
 }
 

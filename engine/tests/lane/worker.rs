@@ -112,7 +112,7 @@ impl Running {
 /// Nobody can start a partition without the stores' watermarks; that is no reason to leave the group, to halt, or to hang at a stop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_away_delays_its_partitions_alone_and_one_that_is_emptied_is_filled_again() {
-    let away = async |one: &FaultySink, _: &MemoryIdentities| one.watermarks_away.store(true, Ordering::SeqCst);
+    let away = async |one: &FaultySink, _: &MemoryIdentities| *world::locked(&one.watermarks_away) = |_| true;
     let running = Running::start(&[Row::Put(1), Row::Put(2)], away).await;
     let Running { one, two, metrics, health, .. } = &running;
     assert_eq!(health.reasons(), ["starting: the consumer group has not answered yet"]);
@@ -120,7 +120,7 @@ async fn a_store_that_is_away_delays_its_partitions_alone_and_one_that_is_emptie
     // Half of max_poll_interval and more: the partition stays, and nobody else is disturbed.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!((metrics.rebalances.get(), metrics.partitions_assigned.get()), (1, 1));
-    one.watermarks_away.store(false, Ordering::SeqCst);
+    *world::locked(&one.watermarks_away) = |_| false;
     until("both rows are stored", || one.store.documents("t").len() == 2).await;
     until("the worker is ready", || health.reasons().is_empty()).await;
 

@@ -120,8 +120,8 @@ pub struct FaultySink {
     pub gate: Semaphore,
     /// What is written is forgotten at once.
     pub forgets: AtomicBool,
-    /// Watermarks are not answered.
-    pub watermarks_away: AtomicBool,
+    /// Of which partitions the watermarks are not answered.
+    pub watermarks_away: Mutex<fn(i32) -> bool>,
     /// Of so many watermarks the sink does not say that it has stored them.
     pub answers_lost: AtomicU64,
     /// Which server it is.
@@ -142,7 +142,7 @@ impl FaultySink {
             attempts: Mutex::default(),
             gate: Semaphore::new(GATE),
             forgets: AtomicBool::new(false),
-            watermarks_away: AtomicBool::new(false),
+            watermarks_away: Mutex::new(|_| false),
             answers_lost: AtomicU64::new(0),
             lineage: AtomicU64::new(0),
             flaps: AtomicBool::new(false),
@@ -228,7 +228,7 @@ impl Sink for FaultySink {
     }
 
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, sink::Error>> {
-        if self.watermarks_away.load(Ordering::SeqCst) {
+        if locked(&self.watermarks_away)(source.partition) {
             return ready(Err(self.away())).boxed();
         }
         self.store.watermark(group, source)
