@@ -26,8 +26,8 @@ use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::rollout::{Desk, Rollout, RouteRollout, desk};
 use crate::sink::{self, Sink};
-use crate::source::cluster::{KafkaTopics, Topics};
-use crate::source::{KafkaSource, Source, SourceEvent};
+use crate::source::cluster::{Cluster, KafkaTopics, Topics};
+use crate::source::{self, KafkaSource, Source, SourceEvent};
 use crate::transform::{Guest, Module, TransformHost};
 
 pub use operate::{Begun, Known, KnownSink, OperateError, Operator, RefillFrom};
@@ -278,26 +278,31 @@ pub async fn check_modules(settings: Arc<Settings>, pull: bool) -> CheckedModule
     }
 }
 
-/// Tries every connection without changing anything but what a sink's check needs: one message for each that could not be had.
+/// Tries every connection without changing anything but what a sink's check needs: one message for each that could not be had. All are asked at
+/// the same time, since one that is away answers only after its time-out.
 pub async fn check_connections(settings: Arc<Settings>) -> Vec<String> {
     let mut faults = Vec::new();
+    let mut asking: JoinSet<Vec<String>> = JoinSet::new();
     match sink::build(&settings) {
         Ok(sinks) => {
             for sink in sinks {
-                faults.extend(sink.check().await.err().map(|error| error.to_string()));
+                asking.spawn(async move { sink.check().await.err().map(|error| error.to_string()).into_iter().collect() });
             }
         }
         Err(error) => faults.push(error.to_string()),
     }
-    let mut asking: JoinSet<Vec<String>> = JoinSet::new();
-    asking.spawn_blocking(move || {
-        let kafka = KafkaTopics::new(&settings);
-        let topics = settings.routes.iter().map(|route| &route.topic).chain(&settings.passed_over_topics);
-        topics.filter_map(|topic| kafka.facts(topic).err().map(|error| format!("topic {topic}: {error}"))).collect()
-    });
-    match asking.join_next().await {
-        Some(Ok(kafka)) => faults.extend(kafka),
-        Some(Err(_)) | None => faults.push("asking Kafka failed by a defect in the engine".to_owned()),
+    asking.spawn_blocking(move || check_kafka(&settings).unwrap_or_else(|error| vec![error.to_string()]));
+    while let Some(answer) = asking.join_next().await {
+        faults.extend(answer.unwrap_or_else(|_| vec![Error::Defect { what: "a connection was tried" }.to_string()]));
     }
+    faults.sort_unstable();
     faults
+}
+
+/// A cluster that is away is said once, not for each topic.
+fn check_kafka(settings: &Settings) -> Result<Vec<String>, source::Error> {
+    let cluster = Cluster::new(settings)?;
+    cluster.reach()?;
+    let topics = settings.routes.iter().map(|route| &route.topic).chain(&settings.passed_over_topics);
+    Ok(topics.filter_map(|topic| cluster.facts(topic).err().map(|error| format!("topic {topic}: {error}"))).collect())
 }

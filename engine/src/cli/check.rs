@@ -52,6 +52,9 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
     }
     let mut valid = format!("{} is valid", file.display());
     if arguments.connect {
+        let sinks: Vec<&str> = settings.sinks.iter().map(|sink| &*sink.name).collect();
+        let sinks = sinks.join(", ");
+        say(&format!("asking Kafka and the sinks {sinks}"));
         let faults = crate::engine::check_connections(Arc::clone(&settings)).await;
         for fault in &faults {
             say_error(fault);
@@ -59,8 +62,7 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
         if !faults.is_empty() {
             return Exit::No;
         }
-        let sinks: Vec<&str> = settings.sinks.iter().map(|sink| &*sink.name).collect();
-        valid.push_str(&format!("; Kafka and the sinks {} have answered", sinks.join(", ")));
+        valid.push_str(&format!("; Kafka and the sinks {sinks} have answered"));
     }
     say(&valid);
     Exit::Done

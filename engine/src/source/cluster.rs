@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 
 use super::client::{self, REQUEST_TIMEOUT};
 use super::fault::{Meaning, meaning};
@@ -77,6 +78,7 @@ impl Topics for KafkaTopics {
 /// Asks and creates; one short-lived connection of its own.
 pub struct Cluster {
     admin: AdminClient<DefaultClientContext>,
+    brokers: String,
     replication_factor: Option<i32>,
 }
 
@@ -86,7 +88,7 @@ impl Cluster {
         let admin = client::admin(settings)
             .create()
             .map_err(|error| Error::Setup { message: format!("{error}; check [kafka] in the configuration") })?;
-        Ok(Self { admin, replication_factor: settings.kafka.replication_factor })
+        Ok(Self { admin, brokers: settings.kafka.brokers.clone(), replication_factor: settings.kafka.replication_factor })
     }
 
     /// The facts of a topic. Blocks for at most a few request time-outs.
@@ -113,10 +115,19 @@ impl Cluster {
 
     /// Number of a topic's partitions; `None` where there is no such topic. Lists all topics: asking for one by name may create it.
     pub fn partitions(&self, topic: &str) -> Result<Option<i32>, Error> {
-        let metadata =
-            self.admin.inner().fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| Error::Away { message: error.to_string() })?;
+        let metadata = self.metadata()?;
         let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
         Ok(found.map(|t| t.partitions().len() as i32).filter(|&count| count > 0))
+    }
+
+    /// Whether a broker answers. An error names those that were asked.
+    pub fn reach(&self) -> Result<(), Error> {
+        self.metadata().map(drop)
+    }
+
+    fn metadata(&self) -> Result<Metadata, Error> {
+        let metadata = self.admin.inner().fetch_metadata(None, REQUEST_TIMEOUT);
+        metadata.map_err(|error| Error::Away { message: format!("{}: {error}", self.brokers) })
     }
 
     fn retention(&self, topic: &str) -> Result<(CleanupPolicy, Option<i64>), Error> {
