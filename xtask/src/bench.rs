@@ -26,7 +26,7 @@ pub(crate) fn bench(stages: bool) -> Result<()> {
     images.join().unwrap_or_else(|_| bail!("the thread that provides the images panicked")).context("images")?;
 
     let label = format!("streamsync.bench={}", std::process::id());
-    let _removed_at_the_end = Labelled(label.clone());
+    let _removed_at_the_end = Labelled::new(label.clone())?;
     let programs = target_dir().join("release");
     let mut bench = std::process::Command::new(programs.join("bench"));
     bench.current_dir(root());

@@ -24,7 +24,7 @@ pub(crate) fn chaos(scenarios: &[String]) -> Result<()> {
     }
     // The same selection of packages as in `test`: the engine with its failpoints is among them.
     crate::progress::run("compiling the suite and streamsync", cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
-    let _removed_at_the_end = Labelled(suite::label());
+    let _removed_at_the_end = Labelled::new(suite::label())?;
     let mut command = suite::command(&guests);
     command.env("STREAMSYNC_TEST_CHAOS", if scenarios.is_empty() { "all".to_owned() } else { scenarios.join(",") });
     let (ok, count) = counted(&mut command)?;

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::progress::{cache_dir, capture, say};
 
@@ -95,19 +98,58 @@ pub(crate) fn has_image(name: &str) -> bool {
     capture("docker image inspect", docker().args(["image", "inspect", "--format", "{{.Id}}", name]), ANSWER_LIMIT).is_ok()
 }
 
-/// Containers that are removed, with their volumes, when this goes, whatever happens before.
-pub(crate) struct Labelled(pub(crate) String);
+/// Labels of the containers that stand, for a signal's sake.
+static STANDING: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Containers that are removed, with their volumes, when this goes, whatever happens before, and when a signal ends the command.
+pub(crate) struct Labelled(String);
+
+impl Labelled {
+    /// Before the first of them is started.
+    pub(crate) fn new(label: String) -> Result<Self> {
+        static AWAITED: OnceLock<std::io::Result<()>> = OnceLock::new();
+        if let Err(error) = AWAITED.get_or_init(await_signal) {
+            bail!("signals can't be handled: {error}");
+        }
+        standing().push(label.clone());
+        Ok(Self(label))
+    }
+}
 
 impl Drop for Labelled {
     fn drop(&mut self) {
-        let filter = format!("label={}", self.0);
-        let listed = capture("docker ps", docker().args(["ps", "-aq", "--filter", &filter]), ANSWER_LIMIT);
-        let ids: Vec<String> = listed.iter().flat_map(|ids| ids.split_whitespace()).map(str::to_owned).collect();
-        if ids.is_empty() {
-            return;
+        standing().retain(|label| *label != self.0);
+        remove(&self.0);
+    }
+}
+
+/// A label is pushed or taken out at once, so a poisoned list is as good as another.
+fn standing() -> MutexGuard<'static, Vec<String>> {
+    STANDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// At a signal the containers go, and then this command. What it has started gets a terminal's signal by itself.
+fn await_signal() -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        say("ended by a signal; removing the containers");
+        for label in standing().iter() {
+            remove(label);
         }
-        if let Err(error) = capture("docker rm", docker().args(["rm", "-f", "-v"]).args(&ids), Duration::from_secs(120)) {
-            say(format_args!("containers labelled {} may be left over: {error:#}", self.0));
-        }
+        std::process::exit(128 + signal);
+    });
+    Ok(())
+}
+
+fn remove(label: &str) {
+    let filter = format!("label={label}");
+    let listed = capture("docker ps", docker().args(["ps", "-aq", "--filter", &filter]), ANSWER_LIMIT);
+    let ids: Vec<String> = listed.iter().flat_map(|ids| ids.split_whitespace()).map(str::to_owned).collect();
+    if ids.is_empty() {
+        return;
+    }
+    if let Err(error) = capture("docker rm", docker().args(["rm", "-f", "-v"]).args(&ids), Duration::from_secs(120)) {
+        say(format_args!("containers labelled {label} may be left over: {error:#}"));
     }
 }

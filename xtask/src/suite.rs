@@ -82,7 +82,7 @@ fn steps(tally: &mut Tally) -> Result<()> {
 /// The sinks' conformance and the engine's other integration tests, on stores of their own; `languages` are the transforms to compare.
 fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>, languages: &Path) -> Result<()> {
     let label = format!("streamsync.conformance={}", std::process::id());
-    let _removed_at_the_end = Labelled(label.clone());
+    let _removed_at_the_end = Labelled::new(label.clone())?;
     let redis = start_store(images, "redis", 6379, &label, &["redis-server", "--save", "", "--maxmemory-policy", "noeviction"])?;
     let mongodb = start_store(images, "mongodb", 27017, &label, &[])?;
     let mut command = cargo();
@@ -99,7 +99,7 @@ fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>, languages: &
 
 /// The promises on the real systems. The suite removes its containers; the label catches what a killed one leaves.
 fn suite(tally: &mut Tally, guests: &Path) -> Result<()> {
-    let _removed_at_the_end = Labelled(label());
+    let _removed_at_the_end = Labelled::new(label())?;
     tally.cargo("the suite on MySQL, Debezium, Kafka, Redis and MongoDB", &mut command(guests))
 }
 
