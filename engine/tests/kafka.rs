@@ -13,14 +13,17 @@ use rdkafka::{Offset, TopicPartitionList};
 use streamsync::change::Tag;
 use streamsync::config::*;
 use streamsync::dead_letter::{DeadLetter, DeadLetterLog, DeadLetters, KafkaDeadLetters, LetterId, OMITTED_HEADER};
-use streamsync::identity::{Entry, FirstSeen, Identities, KafkaIdentities, Seen};
-use streamsync::sink::TopicIdentity;
 use streamsync::source::cluster::{CleanupPolicy, Cluster, UNKNOWN_ID};
 use streamsync::source::outside::Outside;
 use streamsync::source::{
     BatchLimits, CommittedPartition, KafkaSource, Lookup, PartitionReader, RecordBatch, Source as _, SourceEvent, StartAt, TopicPartition,
 };
 use tokio::sync::mpsc;
+
+#[path = "kafka/control.rs"]
+mod control;
+#[path = "kafka/idle.rs"]
+mod idle;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LIMITS: BatchLimits = BatchLimits { max_records: 100, max_bytes: 1 << 20, linger: Duration::from_millis(5) };
@@ -339,25 +342,6 @@ async fn an_offset_outside_of_the_log_is_told_and_never_reset() {
     let error = tokio::time::timeout(PATIENCE, reader.next_batch(LIMITS)).await.unwrap().unwrap_err();
     assert!(matches!(error, streamsync::source::Error::OffsetLost { .. }), "{error}");
     member.leave().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_identity_of_a_topic_counts() {
-    let kafka = kafka();
-    let settings = kafka.settings();
-    let identities = KafkaIdentities::new(&settings).unwrap();
-    let topics = vec![kafka.topic.clone(), "other".to_owned()];
-    assert!(identities.load(&topics).await.unwrap().is_empty());
-    for generation in 1..4 {
-        let identity = TopicIdentity { cluster_id: "c".into(), topic_id: "t".into(), partitions: 2, generation };
-        identities.store(&kafka.topic, &Entry::Identity(identity)).await.unwrap();
-    }
-    let first = FirstSeen { generation: 3, offset: 9 };
-    identities.store(&kafka.topic, &Entry::Seen(1, Seen::Change, first)).await.unwrap();
-    let found = identities.load(&topics).await.unwrap();
-    let record = &found[&kafka.topic];
-    assert_eq!((found.len(), record.identity.as_ref().map(|identity| identity.generation)), (1, Some(3)));
-    assert_eq!(record.seen[&1][&Seen::Change], first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -160,10 +160,14 @@ fn print(known: &Known) {
         }
         say(&line);
     }
-    if let Some(beginning) = &record.beginning {
+    let current = record.identity.as_ref().map_or(0, |identity| identity.generation);
+    if let Some(beginning) = record.beginnings.get(&current) {
         say(&format!("  generation {} was begun at {}", beginning.generation, offsets(&beginning.offsets)));
     }
-    if let Some(rebuild) = &record.rebuild {
+    if let Some((generation, _)) = record.beginnings.range(current + 1..).next_back() {
+        say(&format!("  generation {generation} was not begun: its command was interrupted; give it again, or leave it"));
+    }
+    if let Some(rebuild) = record.rebuild() {
         let ends = rebuild.ends.as_ref().map_or("the end of a snapshot".to_owned(), |ends| offsets(ends));
         let state = if rebuild.swept_at_ms.is_some() { "done" } else { "under way" };
         say(&format!("  rebuild of generation {}, up to {ends}: {state}", rebuild.generation));

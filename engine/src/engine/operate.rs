@@ -271,6 +271,8 @@ fn next_generation(known: &Known) -> Result<Generation, OperateError> {
         .map(|identity| identity.generation)
         .chain(watermarks.map(|watermark| watermark.generation.number()))
         .chain(committed.then_some(Generation::FIRST.number()))
+        // One whose command was interrupted has records, which are not another one's.
+        .chain(known.record.beginnings.keys().copied())
         .max();
     let next = latest.map_or(Some(Generation::FIRST), |latest| Generation::new(latest.max(1)).and_then(Generation::next));
     next.ok_or_else(|| {

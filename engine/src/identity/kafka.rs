@@ -1,6 +1,6 @@
 //! The control topic: one partition, compacted; keys and values as [`Entry`] has them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -74,20 +74,25 @@ fn scan(lookup: &Lookup, topic: &str) -> Result<HashMap<String, TopicRecord>, Er
     // The topic has one partition.
     let source = TopicPartition::new(topic, 0);
     let mut known: HashMap<String, TopicRecord> = HashMap::new();
-    let mut broken = None;
+    let mut broken = BTreeMap::new();
     let scanned = lookup.cluster().ensure_topic(topic, &[("cleanup.policy", "compact")]).and_then(|()| {
         let (low, high) = lookup.bounds(&source)?;
         lookup.read(&source, low, high, |message| {
+            let key = message.key().unwrap_or_default();
+            // One that was written again counts no more, however long compaction leaves it there.
+            broken.remove(key);
             match parse(topic, message.offset(), message.key(), message.payload()) {
                 Ok(Some((name, entry))) => known.entry(name).or_default().take(entry),
                 Ok(None) => {}
-                Err(error) => broken = Some(error),
+                Err(error) => {
+                    broken.insert(key.to_vec(), error);
+                }
             }
             Ok(())
         })
     });
     scanned.map_err(|error| of_source(topic, error))?;
-    broken.map_or(Ok(known), Err)
+    broken.into_values().next().map_or(Ok(known), Err)
 }
 
 /// `None`: a record of another kind. One that can't be read is no absent one: it halts.

@@ -48,21 +48,22 @@ pub enum Entry {
 pub struct TopicRecord {
     /// What the topic is.
     pub identity: Option<TopicIdentity>,
-    /// Where the last generation begins that a command began.
-    pub beginning: Option<Beginning>,
-    /// The last rebuild.
-    pub rebuild: Option<Rebuild>,
+    /// Where each generation begins that a command began. A command that was interrupted leaves one of a generation that never comes.
+    pub beginnings: BTreeMap<u16, Beginning>,
+    /// The rebuild of each generation that has one.
+    pub rebuilds: BTreeMap<u16, Rebuild>,
     /// What each partition's log has held.
     pub seen: HashMap<i32, BTreeMap<Seen, FirstSeen>>,
 }
 
 impl Entry {
-    /// Its key in the control topic: a kind, the topic, and what else tells it from others. Topic names hold no `/`.
+    /// Its key in the control topic: a kind, the topic, and what else tells it from others. Topic names hold no `/`. What is of one generation
+    /// leaves that of another alone: until the identity follows, it is the other one that counts.
     pub fn key(&self, topic: &str) -> String {
         match self {
             Self::Identity(_) => format!("identity/{topic}"),
-            Self::Beginning(_) => format!("beginning/{topic}"),
-            Self::Rebuild(_) => format!("rebuild/{topic}"),
+            Self::Beginning(beginning) => format!("beginning/{topic}/{}", beginning.generation),
+            Self::Rebuild(rebuild) => format!("rebuild/{topic}/{}", rebuild.generation),
             Self::Seen(partition, seen, _) => format!("seen/{topic}/{partition}/{}", seen.key()),
         }
     }
@@ -84,8 +85,9 @@ impl Entry {
         let rest: Vec<&str> = parts.collect();
         let entry = match (kind, rest.as_slice()) {
             ("identity", []) => serde_json::from_slice(value).map(Self::Identity),
-            ("beginning", []) => serde_json::from_slice(value).map(Self::Beginning),
-            ("rebuild", []) => serde_json::from_slice(value).map(Self::Rebuild),
+            // Without the generation: by an earlier version.
+            ("beginning", [] | [_]) => serde_json::from_slice(value).map(Self::Beginning),
+            ("rebuild", [] | [_]) => serde_json::from_slice(value).map(Self::Rebuild),
             ("seen", [partition, seen]) => {
                 let partition = partition.parse().ok()?;
                 let seen = Seen::ALL.into_iter().find(|known| known.key() == *seen)?;
@@ -102,8 +104,12 @@ impl TopicRecord {
     pub fn take(&mut self, entry: Entry) {
         match entry {
             Entry::Identity(identity) => self.identity = Some(identity),
-            Entry::Beginning(beginning) => self.beginning = Some(beginning),
-            Entry::Rebuild(rebuild) => self.rebuild = Some(rebuild),
+            Entry::Beginning(beginning) => {
+                self.beginnings.insert(beginning.generation, beginning);
+            }
+            Entry::Rebuild(rebuild) => {
+                self.rebuilds.insert(rebuild.generation, rebuild);
+            }
             Entry::Seen(partition, seen, first) => {
                 self.seen.entry(partition).or_default().insert(seen, first);
             }
@@ -112,20 +118,23 @@ impl TopicRecord {
 
     /// Where a generation begins in a partition, if a command began it.
     pub fn begins_at(&self, generation: u16, partition: i32) -> Option<i64> {
-        let beginning = self.beginning.as_ref().filter(|beginning| beginning.generation == generation)?;
+        let beginning = self.beginnings.get(&generation)?;
         beginning.offsets.get(usize::try_from(partition).ok()?).copied()
     }
 
-    /// The rebuild that goes with the topic's generation and is not done.
-    pub fn open_rebuild(&self) -> Option<&Rebuild> {
-        let generation = self.identity.as_ref()?.generation;
-        self.rebuild.as_ref().filter(|rebuild| rebuild.generation == generation && rebuild.swept_at_ms.is_none())
+    /// The rebuild that goes with the topic's generation.
+    pub fn rebuild(&self) -> Option<&Rebuild> {
+        self.rebuilds.get(&self.identity.as_ref()?.generation)
     }
 
-    /// The rebuild that goes with the topic's generation, where it is done.
+    /// The same, where it is not done.
+    pub fn open_rebuild(&self) -> Option<&Rebuild> {
+        self.rebuild().filter(|rebuild| rebuild.swept_at_ms.is_none())
+    }
+
+    /// The same, where it is done.
     pub fn done_rebuild(&self) -> Option<&Rebuild> {
-        let generation = self.identity.as_ref()?.generation;
-        self.rebuild.as_ref().filter(|rebuild| rebuild.generation == generation && rebuild.swept_at_ms.is_some())
+        self.rebuild().filter(|rebuild| rebuild.swept_at_ms.is_some())
     }
 
     /// Why the stores may hold rows that MySQL no longer has; `None` where nothing says so.
@@ -134,12 +143,11 @@ impl TopicRecord {
             let waits = if rebuild.ends.is_some() { "the sweep that ends it" } else { "the end of the snapshot" };
             return Some(format!("a rebuild is under way and waits for {waits}"));
         }
-        let swept = self.rebuild.as_ref().filter(|rebuild| rebuild.swept_at_ms.is_some());
-        let is_swept = |generation: u16| swept.is_some_and(|rebuild| rebuild.generation >= generation);
+        let is_swept = |generation: u16| self.rebuilds.range(generation..).any(|(_, rebuild)| rebuild.swept_at_ms.is_some());
         // A command that was interrupted before it stored the identity has begun nothing.
         let current = self.identity.as_ref().map_or(0, |identity| identity.generation);
-        let is_open = |begun: &&Beginning| begun.generation > 1 && begun.generation <= current && !is_swept(begun.generation);
-        if let Some(begun) = self.beginning.as_ref().filter(is_open) {
+        let begun = self.beginnings.range(..=current).next_back().map(|(_, begun)| begun);
+        if let Some(begun) = begun.filter(|begun| begun.generation > 1 && !is_swept(begun.generation)) {
             return Some(format!("generation {} was begun, and what the ones before have left was not removed", begun.generation));
         }
         let seconds = self.seen.iter().filter_map(|(partition, seen)| Some((*partition, *seen.get(&Seen::SecondSnapshot)?)));
@@ -214,6 +222,19 @@ mod tests {
         check(vec![identity(3), begun(3), swept(2, 20)], Some("generation 3"));
         check(vec![identity(1), begun(1)], None);
         check(vec![identity(1), begun(2)], None);
+    }
+
+    #[test]
+    fn a_command_that_was_interrupted_changes_nothing() {
+        let mut record = TopicRecord::default();
+        all().into_iter().for_each(|entry| record.take(entry));
+        record.take(Entry::Beginning(Beginning { generation: 3, offsets: vec![1, 1], begun_at_ms: 6 }));
+        record.take(Entry::Rebuild(Rebuild { generation: 3, ends: None, swept_at_ms: None }));
+        assert_eq!((record.begins_at(2, 1), record.open_rebuild().map(|rebuild| rebuild.generation)), (Some(7), Some(2)));
+        // Nor does whoever sweeps late for a generation that is over.
+        record.take(identity(3));
+        record.take(Entry::Rebuild(Rebuild { generation: 2, ends: Some(vec![10, 20]), swept_at_ms: Some(9) }));
+        assert_eq!(record.open_rebuild().map(|rebuild| rebuild.generation), Some(3));
     }
 
     #[test]

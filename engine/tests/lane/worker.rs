@@ -1,7 +1,6 @@
 //! A whole worker at librdkafka's mock cluster, with stores in memory.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -162,7 +161,7 @@ async fn a_rebuild_ends_with_a_sweep_when_the_refill_has_reached_its_end() {
     assert_eq!(left, [b"t:1".to_vec(), b"t:2".to_vec(), b"t:3".to_vec()]);
     assert_eq!((metrics.sink("one").swept.get(), metrics.sink("two").swept.get()), (1, 0));
     let record = identities.load(&["shop.t".to_owned()]).await.expect("in memory").remove("shop.t").expect("there is one");
-    assert!(record.rebuild.expect("there is one").swept_at_ms.is_some());
+    assert!(record.rebuild().expect("there is one").swept_at_ms.is_some());
     running.stop().await;
 }
 

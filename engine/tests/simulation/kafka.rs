@@ -290,7 +290,7 @@ impl Kafka {
 
     /// A row that the refill of a rebuild has already brought when it ends: no sweep may remove its documents.
     pub fn refilled_row(&self, topic: &str, key: &Key) -> Option<&Row> {
-        let ends = self.identities.get(topic)?.rebuild.as_ref()?.ends.as_ref()?;
+        let ends = self.identities.get(topic)?.rebuild()?.ends.as_ref()?;
         let partitions = self.topics.get(topic)?.partitions.iter().zip(ends);
         let refill = partitions.flat_map(|(partition, end)| partition.of_generation().iter().filter(|record| record.offset < *end));
         let mut rows = refill.filter_map(|record| match &record.said {
