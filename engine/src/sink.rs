@@ -118,7 +118,7 @@ impl Watermark {
 /// there: a new watermark over that would hide the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaces {
-    /// A lane begins: whatever is there, unless it is behind what was read a moment ago.
+    /// A lane begins: whatever is there, unless it is behind what was read a moment ago, or of a later generation than the lane's own.
     NotBehind(Option<Watermark>),
     /// A lane goes on: exactly the last one that it stored, or the one of which it was not told whether it was stored.
     Own(Watermark, Option<Watermark>),
@@ -128,6 +128,7 @@ impl Replaces {
     /// Whether `found` may be replaced by `watermark`. What is there already may be stored again.
     pub fn permits(&self, found: Option<Watermark>, watermark: Watermark) -> bool {
         match self {
+            Self::NotBehind(_) if found.is_some_and(|found| found.generation > watermark.generation) => false,
             Self::NotBehind(None) => true,
             Self::NotBehind(Some(read)) => found.is_some_and(|found| !found.is_behind(read)),
             Self::Own(known, tried) => found.is_some_and(|found| found == *known || Some(found) == *tried || found == watermark),

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::commit::Commits;
 
-pub use kafka::{CommittedPartition, KafkaSource, LagStatistics, PartitionLag, Reply, SourceEvent, StartAt};
+pub use kafka::{CommittedPartition, Idle, KafkaSource, LagStatistics, PartitionLag, Reply, SourceEvent, StartAt};
 pub use lookup::Lookup;
 pub use reader::{Fetched, Queue, Reader, Slot};
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use super::proof;
 use crate::config::{OnTruncate, RouteSettings};
@@ -40,8 +41,8 @@ struct Starting<'s> {
 }
 
 /// What was asked for partitions that came together: the control topic once, and each topic once.
-#[derive(Default)]
 pub(super) struct Asked {
+    at: Instant,
     records: OnceCell<HashMap<String, TopicRecord>>,
     topics: Mutex<HashMap<String, Arc<Topic>>>,
 }
@@ -92,22 +93,21 @@ impl Starts {
     }
 
     /// Begins to read a partition. `None`: it has gone meanwhile; the error is what halts its route. `asked`: what partitions that came with
-    /// it ask; without it the partition begins again after a loss, and the sinks must first be found fit.
-    pub(super) async fn start(
-        &self,
-        source: &TopicPartition,
-        asked: Option<Arc<Asked>>,
-        health: &LaneHealth,
-    ) -> Result<Option<Ready>, Halt> {
-        let again = asked.is_none();
-        let asked = asked.unwrap_or_else(|| self.asked_again());
-        self.starting(source, health).start(asked, again).await
+    /// it ask.
+    pub(super) async fn start(&self, source: &TopicPartition, asked: Arc<Asked>, health: &LaneHealth) -> Result<Option<Ready>, Halt> {
+        self.starting(source, health).start(asked, false).await
     }
 
-    /// A loss meets many partitions at once: those that begin again beside each other ask once.
-    fn asked_again(&self) -> Arc<Asked> {
+    /// The same after a loss, which the partition met at `lost_at`: the sinks must first be found fit.
+    pub(super) async fn start_again(&self, source: &TopicPartition, lost_at: Instant, health: &LaneHealth) -> Result<Option<Ready>, Halt> {
+        self.starting(source, health).start(self.asked_since(lost_at), true).await
+    }
+
+    /// A loss meets many partitions at once: those that begin again beside each other ask once. What was asked before this one met it,
+    /// `lost_at`, tells nothing of it.
+    fn asked_since(&self, lost_at: Instant) -> Arc<Asked> {
         let mut again = locked(&self.again);
-        let asked = again.upgrade().unwrap_or_default();
+        let asked = again.upgrade().filter(|asked| asked.at >= lost_at).unwrap_or_default();
         *again = Arc::downgrade(&asked);
         asked
     }
@@ -151,9 +151,10 @@ impl Starting<'_> {
                 Err(Behind(what)) => {
                     tracing::warn!(topic = %source.topic, partition = source.partition, what, "a sink changed while the partition started; trying again");
                     self.health.waits_for(&format!("a sink that changes again and again: {what}"));
+                    let lost_at = Instant::now();
                     backoff.wait().await;
                     // Emptied or another one, it may be unfit, and without the identity.
-                    (asked, again) = (self.starts.asked_again(), true);
+                    (asked, again, is_second_look) = (self.starts.asked_since(lost_at), true, false);
                     continue;
                 }
             };
@@ -273,12 +274,18 @@ impl Starting<'_> {
     async fn find(&self, sinks: &[(usize, &dyn Sink)], asked: &Asked) -> Result<Found, String> {
         let name = &*self.source.topic;
         let facts = self.facts(name).await?;
-        let records = asked.records.get_or_try_init(|| self.records()).await?;
-        let record = records.get(name).cloned().unwrap_or_default();
-        let mut identities: Vec<TopicIdentity> = record.identity.iter().cloned().collect();
+        let mut identities: Vec<TopicIdentity> = Vec::with_capacity(sinks.len() + 1);
         for (_, sink) in sinks {
             identities.extend(self.ask_sink(*sink, || sink.identity(name)).await?);
         }
+        // After the sinks, which get the identity last: what belongs to a generation that one of them has is there.
+        let records = asked.records.get_or_try_init(|| self.records()).await?;
+        let mut record = records.get(name).cloned().unwrap_or_default();
+        let latest = identities.iter().map(|identity| identity.generation).max();
+        if latest > record.identity.as_ref().map(|identity| identity.generation) {
+            record = self.records().await?.remove(name).unwrap_or_default();
+        }
+        identities.extend(record.identity.clone());
         Ok(Found { facts, record, identities })
     }
 
@@ -349,6 +356,12 @@ impl Starting<'_> {
             generation = start.generation.number(),
             "partition starts"
         );
+    }
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { at: Instant::now(), records: OnceCell::new(), topics: Mutex::default() }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Error, Parts, proof};
 use crate::http::{Coming, LaneHealth, Phase};
 use crate::lane::{Backoff, End, Halt, Lane, Meter, Order, Shared};
 use crate::rollout::RouteRollout;
-use crate::source::{Source, SourceEvent, TopicPartition};
+use crate::source::{PartitionLag, Source, SourceEvent, TopicPartition};
 
 /// How long the group's client may take, beside the drain, to leave and to close.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,6 +45,19 @@ pub(super) struct Worker {
 
 /// A partition, and where it is read from; `None` where it has gone, the error where its route halts.
 type Started = (TopicPartition, LaneHealth, Result<Option<Ready>, Halt>);
+
+/// How a partition begins.
+enum Begin {
+    /// With what those ask that came with it.
+    First(Arc<Asked>),
+    /// After a loss.
+    Again {
+        lost_at: Instant,
+        pause: Duration,
+        /// What is told of the partition meanwhile.
+        coming: Coming,
+    },
+}
 
 /// A running lane, from outside.
 struct LaneHandle {
@@ -173,10 +186,10 @@ impl Worker {
                 if statistics.joined {
                     self.joined();
                 }
-                for lag in statistics.partitions {
-                    if let (Some(records), Some(lane)) = (lag.lag, self.lanes.get(&lag.source)) {
-                        lane.meter.lag(records);
-                    }
+                for PartitionLag { source, lag, idle, .. } in statistics.partitions {
+                    let Some(lane) = self.lanes.get(&source) else { continue };
+                    lag.into_iter().for_each(|records| lane.meter.lag(records));
+                    lane.meter.idle(idle);
                 }
             }
             SourceEvent::Fault(_) => {}
@@ -192,7 +205,7 @@ impl Worker {
 
     /// Begins with a partition.
     fn begin(&mut self, source: TopicPartition, asked: Arc<Asked>) {
-        self.come(source, Some(asked), None);
+        self.come(source, Begin::First(asked));
     }
 
     /// The same with one whose lane ended so that it is to be read again. Where that happens again and again, as with one name for two
@@ -205,26 +218,33 @@ impl Worker {
         let retry = &self.shared.settings.retry;
         let pause = self.again.entry(source.clone()).or_insert_with(|| Backoff::new(retry)).next_delay();
         let coming = self.shared.health.comes_again(coming, why);
-        self.come(source, None, Some((pause, coming)));
+        self.come(source, Begin::Again { lost_at: Instant::now(), pause, coming });
     }
 
-    /// Finds out where a partition starts, however long that takes, beside everything else. `again`: the pause before that, and what is told
-    /// of the partition meanwhile.
-    fn come(&mut self, source: TopicPartition, asked: Option<Arc<Asked>>, again: Option<(Duration, Coming)>) {
+    /// Finds out where a partition starts, however long that takes, beside everything else.
+    fn come(&mut self, source: TopicPartition, begin: Begin) {
         let route = self.route_name(&source.topic);
         if self.stop_by.is_some() || self.halted.contains(route) {
             return;
         }
-        let (pause, coming) = again.unzip();
-        let health = self.shared.health.partition_comes(route, &source, coming);
-        let (starts, named) = (Arc::clone(&self.starts), source.clone());
-        let task = self.starting.spawn(async move {
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
+        let (starts, named, health) = (Arc::clone(&self.starts), source.clone(), Arc::clone(&self.shared.health));
+        let task = match begin {
+            Begin::First(asked) => {
+                let health = health.partition_comes(route, &source, None);
+                self.starting.spawn(async move {
+                    let ready = starts.start(&named, asked, &health).await;
+                    (named, health, ready)
+                })
             }
-            let ready = starts.start(&named, asked, &health).await;
-            (named, health, ready)
-        });
+            Begin::Again { lost_at, pause, coming } => {
+                let health = health.partition_comes(route, &source, Some(coming));
+                self.starting.spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    let ready = starts.start_again(&named, lost_at, &health).await;
+                    (named, health, ready)
+                })
+            }
+        };
         self.coming.insert(source, task);
         self.count();
     }

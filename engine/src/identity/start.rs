@@ -147,7 +147,8 @@ fn changed(stored: &TopicIdentity, current: &TopicFacts) -> Option<String> {
 fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {
     let CommittedPartition { committed, low, high, .. } = *known.partition;
     // Offsets before the generation's beginning are of the one before: the group keeps them where nobody could set them.
-    let committed = committed.map(|offset| known.begins_at.map_or(offset, |begins_at| offset.max(begins_at)));
+    let from_beginning = |offset: i64| known.begins_at.map_or(offset, |begins_at| offset.max(begins_at));
+    let committed = committed.map(from_beginning);
     let mut smallest = committed.map(|offset| (offset, format!("the offset committed by group {}", known.group)));
     let mut take = |offset: i64, whose: String| {
         if smallest.as_ref().is_none_or(|(so_far, _)| offset < *so_far) {
@@ -158,7 +159,7 @@ fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {
         match watermark.filter(|w| w.generation == generation) {
             Some(watermark) => {
                 check_tombstones(known, sink, watermark)?;
-                take(watermark.next_offset, format!("the watermark of sink {sink}"));
+                take(from_beginning(watermark.next_offset), format!("the watermark of sink {sink}"));
             }
             None => {
                 take(beginning(known, &format!("sink {sink} has no watermark of this topic: it is new, or it was emptied"))?, sink.clone())

@@ -1,8 +1,10 @@
 //! What a lane knows of a sink's watermark. The lane alone writes it, so anything else that stands there means that the sink has lost
 //! data, or that another worker has the partition: docs/decisions/0011-healing.md.
 
+use std::time::Duration;
+
 use crate::sink::{Error, MarkOutcome, Replaces, Sink, Watermark};
-use crate::source::TopicPartition;
+use crate::source::{Idle, TopicPartition};
 
 /// A partition's watermark in one sink, as its lane left it.
 #[derive(Clone, Debug)]
@@ -36,6 +38,11 @@ impl Mark {
     ) -> Result<Result<Self, Behind>, Error> {
         let (index, sink) = sink;
         let mark = Self { sink: index, lineage, stored: begin, tried: None };
+        // A worker that was stopped since then must not put back what another one has written: that one would take it for a loss.
+        let found = sink.watermark(group, source).await?;
+        if found != read && found != Some(begin) {
+            return Ok(Err(mark.behind(found)));
+        }
         let outcome = sink.store_watermark(group, source, Replaces::NotBehind(read), begin).await?;
         Ok(mark.after(outcome, begin))
     }
@@ -62,6 +69,23 @@ impl Mark {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Whether it stands for all that the reader was given.
+    pub(super) fn covers(&self, idle: Idle) -> bool {
+        self.stored.next_offset >= idle.read
+    }
+
+    /// What to store where the partition ends at `idle`, which it covers; `None` where nothing would be new. The end may be behind a
+    /// transaction's markers: there the group has no lag, and a log whose records are all past their retention has lost nothing unread.
+    pub(super) fn renewed(&self, idle: Idle, after: Duration) -> Option<Watermark> {
+        let Watermark { generation, next_offset, written_at_ms } = self.stored;
+        let is_old = i64::try_from(after.as_millis()).is_ok_and(|after| idle.at_ms.saturating_sub(written_at_ms) >= after);
+        (idle.end > next_offset || is_old).then(|| Watermark {
+            generation,
+            next_offset: next_offset.max(idle.end),
+            written_at_ms: written_at_ms.max(idle.at_ms),
+        })
     }
 
     /// Looks whether the sink is as it was left.

@@ -1,7 +1,7 @@
 //! What a lane tells of itself: metrics, and its line on the status page.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntGauge;
 
@@ -10,14 +10,23 @@ use super::settle::{Outcome, Outcomes};
 use crate::http::{Coming, LaneHealth};
 use crate::metrics::{LaneMetrics, Metrics, RouteMetrics};
 use crate::plan::Fault;
-use crate::source::{RecordBatch, TopicPartition};
+use crate::source::{Idle, RecordBatch, TopicPartition};
 use crate::transform;
+
+/// What two looks at a partition's end have found.
+struct AtEnd {
+    last: Idle,
+    /// The look before, where it found the same.
+    before: Option<Idle>,
+}
 
 /// A lane's counters.
 pub struct Meter {
     route: Arc<RouteMetrics>,
     lane: LaneMetrics,
     health: LaneHealth,
+    /// What the last statistics said of the partition's end.
+    idle: Mutex<Option<AtEnd>>,
     /// Batches that were read and are not settled.
     unsettled: AtomicUsize,
     /// Linear memory of the lane's guest, as far as the route's metric has it.
@@ -28,13 +37,38 @@ impl Meter {
     /// The counters of one partition.
     pub fn new(metrics: &Metrics, health: LaneHealth, route: &str, source: &TopicPartition) -> Arc<Self> {
         let lane = metrics.lane(&source.topic, source.partition);
-        Arc::new(Self { route: metrics.route(route), lane, health, unsettled: AtomicUsize::new(0), guest_memory_bytes: AtomicI64::new(0) })
+        Arc::new(Self {
+            route: metrics.route(route),
+            lane,
+            health,
+            idle: Mutex::default(),
+            unsettled: AtomicUsize::new(0),
+            guest_memory_bytes: AtomicI64::new(0),
+        })
     }
 
     /// How far behind the partition's end the committed position is.
     pub fn lag(&self, records: i64) {
         self.lane.lag.set(records);
         self.health.lag(records);
+    }
+
+    /// What the statistics say of the partition's end; `None` while there is something to read.
+    pub(crate) fn idle(&self, idle: Option<Idle>) {
+        let mut at_end = self.at_end();
+        let before = at_end.take().map(|AtEnd { last, .. }| last);
+        *at_end = idle.map(|last| AtEnd { last, before: before.filter(|b| (b.read, b.end) == (last.read, last.end)) });
+    }
+
+    /// Where the partition has ended for a while, and when it did so for certain. One look alone may fall between the moment in which a record
+    /// is counted as fetched and that in which it is in the queue.
+    pub(super) fn waits_at(&self) -> Option<Idle> {
+        self.at_end().as_ref()?.before
+    }
+
+    /// Held for a copy alone, so a poisoned one is as good as another.
+    fn at_end(&self) -> MutexGuard<'_, Option<AtEnd>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sinks have what the lane acknowledged, by their own word: where it had begun again, that is over.

@@ -1,6 +1,7 @@
 //! Stores how far a lane has come: a watermark in each sink, then the group's offset.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -40,8 +41,11 @@ impl Settled {
     }
 }
 
+/// A watermark's time says up to when nothing can be missing before it: a compacted log keeps null records of deleted rows for a while only.
+const RENEW_AFTER: Duration = Duration::from_secs(60);
+
 /// Commits what is settled until the settling task ends; then once more, trying for `drain_timeout`, and ends itself. While nothing is
-/// to be committed it looks whether the sinks are as it left them.
+/// to be committed it looks whether the sinks are as it left them, and renews the watermarks of a partition at whose end it waits.
 pub(super) async fn commit_all(
     shared: Arc<Shared>,
     source: TopicPartition,
@@ -61,7 +65,24 @@ pub(super) async fn commit_all(
             biased;
             () = abandoned(&mut orders) => return End::Stopped,
             changed = settled.changed() => changed.is_ok(),
-            behind = watch_sinks(&shared, &source, &marks, &meter) => return behind,
+            idle = watch_sinks(&shared, &source, &marks, &meter) => match idle {
+                WhileIdle::Behind(end) => return end,
+                WhileIdle::Renew(watermark) => {
+                    let stored = tokio::select! {
+                        biased;
+                        () = abandoned(&mut orders) => return End::Stopped,
+                        stored = store(&shared, &source, &mut marks, watermark, committed) => stored,
+                    };
+                    match stored {
+                        Stored::Kept | Stored::Unmarked => committed = Some(watermark.next_offset),
+                        // The next look tries again.
+                        Stored::Again => {}
+                        Stored::Lost => return End::Stopped,
+                        Stored::Behind(end) => return end,
+                    }
+                    continue;
+                }
+            },
         };
         if more {
             // Commits keep a distance, so that a busy partition does not make one for every small batch. The end comes at once.
@@ -76,10 +97,12 @@ pub(super) async fn commit_all(
         if let Some(batch) = position
             && records_kept != batch.records
         {
+            let watermark =
+                Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: shared.machine.now_ms() };
             let stored = tokio::select! {
                 biased;
                 () = abandoned(&mut orders) => return End::Stopped,
-                stored = store(&shared, &source, &mut marks, batch, committed) => stored,
+                stored = store(&shared, &source, &mut marks, watermark, committed) => stored,
             };
             match stored {
                 Stored::Kept => {
@@ -131,11 +154,10 @@ enum Stored {
 }
 
 /// A watermark that may not be stored is a sink's loss: nothing is committed.
-async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], batch: SettledBatch, committed: Option<i64>) -> Stored {
+async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], watermark: Watermark, committed: Option<i64>) -> Stored {
     shared.await_poll(source).await;
     crate::failpoint::reached("after-write", "").await;
     let group = &shared.settings.kafka.group;
-    let watermark = Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: shared.machine.now_ms() };
     let storing = marks.iter_mut().filter_map(|mark| {
         let sink = shared.sinks.get(mark.sink)?;
         Some(async move { (mark.sink, sink, mark.store(sink.as_ref(), group, source, watermark).await) })
@@ -152,17 +174,17 @@ async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], bat
             }
         }
     }
-    if committed == Some(batch.next_offset) {
+    if committed == Some(watermark.next_offset) {
         return done;
     }
     crate::failpoint::reached("before-commit", "").await;
     let start = Instant::now();
-    let result = shared.commits.commit(source, batch.next_offset).await;
+    let result = shared.commits.commit(source, watermark.next_offset).await;
     match result {
         Ok(()) => {
             shared.metrics.commit_seconds.observe(start.elapsed().as_secs_f64());
             shared.metrics.committed(CommitResult::Ok);
-            tracing::debug!(topic = %source.topic, partition = source.partition, offset = batch.next_offset, "committed");
+            tracing::debug!(topic = %source.topic, partition = source.partition, offset = watermark.next_offset, "committed");
             done
         }
         Err(error @ crate::commit::Error::Lost { .. }) => {
@@ -178,8 +200,16 @@ async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], bat
     }
 }
 
-/// Returns when a sink is not as it was left. A sink that is away tells nothing: whatever it lost shows when it is back.
-async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], meter: &Meter) -> End {
+/// What is found while nothing is to be committed.
+enum WhileIdle {
+    /// A sink is not as it was left.
+    Behind(End),
+    /// All is settled up to the partition's end, and the watermarks say so no more.
+    Renew(Watermark),
+}
+
+/// A sink that is away tells nothing: whatever it lost shows when it is back.
+async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], meter: &Meter) -> WhileIdle {
     let group = &shared.settings.kafka.group;
     loop {
         tokio::time::sleep(shared.settings.loss_check_interval).await;
@@ -188,7 +218,7 @@ async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], m
             let Some(sink) = shared.sinks.get(mark.sink) else { continue };
             match mark.check(sink.as_ref(), group, source).await {
                 Ok(Ok(())) => {}
-                Ok(Err(Behind(what))) => return End::Behind { sink: mark.sink, what },
+                Ok(Err(Behind(what))) => return WhileIdle::Behind(End::Behind { sink: mark.sink, what }),
                 Err(error) => {
                     all_answer = false;
                     tracing::debug!(sink = sink.name(), error = %error, "the sink was not looked at");
@@ -197,6 +227,10 @@ async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], m
         }
         if all_answer {
             meter.kept();
+            let idle = meter.waits_at().filter(|idle| marks.iter().all(|mark| mark.covers(*idle)));
+            if let Some(watermark) = idle.and_then(|idle| marks.iter().find_map(|mark| mark.renewed(idle, RENEW_AFTER))) {
+                return WhileIdle::Renew(watermark);
+            }
         }
     }
 }

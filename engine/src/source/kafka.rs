@@ -11,7 +11,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{Partition, Statistics};
 use tokio::sync::mpsc;
 
 use super::fault::{Meaning, meaning};
@@ -24,6 +24,9 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// The same error is told once in this time.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// `fetch.wait.max.ms` is half a second unless the configuration passes another one.
+const BROKER_SILENCE: Duration = Duration::from_secs(5);
 
 /// What the group's member tells. The channel closes when the member has left the group and its thread has ended.
 #[derive(Debug)]
@@ -91,6 +94,19 @@ pub struct PartitionLag {
     pub committed: Option<i64>,
     /// Records between the two.
     pub lag: Option<i64>,
+    /// Set where nothing is left to read.
+    pub idle: Option<Idle>,
+}
+
+/// A partition of which all was handed to its reader, as far as its broker said at that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// The offset behind the last record that the reader was given; negative before the first.
+    pub read: i64,
+    /// Where the next record will stand: behind `read` there may be a transaction's markers, which are no records.
+    pub end: i64,
+    /// When that was so, milliseconds since the Unix epoch.
+    pub at_ms: i64,
 }
 
 impl LagStatistics {
@@ -103,7 +119,8 @@ impl LagStatistics {
                 if owned(&source) {
                     let (high, committed) = (offset(partition.hi_offset), offset(partition.committed_offset));
                     let lag = high.zip(committed).map(|(high, committed)| (high - committed).max(0));
-                    partitions.push(PartitionLag { source, high, committed, lag });
+                    let idle = idle(statistics, partition);
+                    partitions.push(PartitionLag { source, high, committed, lag, idle });
                 }
             }
         }
@@ -111,6 +128,18 @@ impl LagStatistics {
         let joined = statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady");
         Self { joined, partitions }
     }
+}
+
+/// A broker at whose log's end the consumer waits answers each half second, so one that is silent for longer says nothing of the log.
+fn idle(statistics: &Statistics, partition: &Partition) -> Option<Idle> {
+    let broker = statistics.brokers.values().find(|broker| broker.nodeid == partition.broker)?;
+    let answers = broker.state == "UP" && (0..BROKER_SILENCE.as_micros()).contains(&u128::try_from(broker.rxidle).ok()?);
+    let reads_all = partition.fetch_state == "active"
+        && partition.fetchq_cnt == 0
+        && partition.ls_offset >= 0
+        && partition.next_offset >= partition.ls_offset;
+    let at_ms = statistics.time.saturating_mul(1000);
+    (answers && reads_all).then_some(Idle { read: partition.app_offset, end: partition.next_offset, at_ms })
 }
 
 /// An answer that a callback waits for. Dropped: there is none.

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use streamsync::fence::Generation;
 use streamsync::identity::{Beginning, Entry, FirstSeen, Identities as _, MemoryIdentities, Rebuild, Seen};
+use streamsync::lane::Mark;
+use streamsync::sink::memory::MemorySink;
 use streamsync::sink::{Replaces, Sink as _, TopicIdentity, Watermark};
 use streamsync::source::cluster::UNKNOWN_ID;
-use streamsync::source::{self, Reply, SourceEvent};
+use streamsync::source::{self, Idle, LagStatistics, PartitionLag, Reply, SourceEvent};
 use streamsync::transform::{Guest, SetupError};
 
 use crate::group::{Running, partition};
@@ -101,6 +103,56 @@ async fn what_another_worker_has_stored_meanwhile_halts_nothing() {
     wait_for("the second is settled, or halts", || halted.get() == 1 || log.committed(1) == Some(2)).await;
     running.assert_goes_on();
     assert_eq!(running.stored(), [1, 2, 3]);
+    running.stop().await.expect("in order");
+}
+
+/// Of the worker that has the partition by now, for which an earlier watermark would be a loss.
+#[tokio::test]
+async fn a_worker_that_was_stopped_while_it_began_puts_no_watermark_back() {
+    let (sink, source) = (MemorySink::new("one"), partition(0));
+    let at = |next_offset| Watermark { generation: Generation::FIRST, next_offset, written_at_ms: 5 };
+    let take_over = async |read, begin| Mark::take_over((0, &sink), "group", &source, 0, read, begin).await.expect("in memory");
+    take_over(None, at(0)).await.expect("nothing was there");
+    take_over(Some(at(0)), at(0)).await.expect("as it was left");
+    // An answer was lost, and the question is asked again.
+    take_over(None, at(0)).await.expect("it is there already");
+    take_over(Some(at(0)), at(50)).await.expect("a worker that began later");
+    for read in [None, Some(at(0))] {
+        let behind = take_over(read, at(0)).await.expect_err("it was replaced");
+        assert_eq!(behind.0, "another worker has written its watermark of this partition, 50");
+    }
+    assert_eq!(sink.watermark("group", &source).await.expect("in memory"), Some(at(50)));
+}
+
+/// Its watermarks would be too old one day for a compacted log, and a transaction's marker at the end would count as lag for ever.
+#[tokio::test(start_paused = true)]
+async fn a_partition_without_news_keeps_its_watermarks_young() {
+    let running = Running::start("", MemoryIdentities::default()).await;
+    let (log, source) = (&running.log, partition(0));
+    log.append(0, &[Put(1)]);
+    log.assign(0).await;
+    running.settled(0).await;
+    let group = &running.settings.kafka.group;
+    let stored = async || running.one.watermark(group, &source).await.expect("in memory").expect("there is one");
+    let first = stored().await;
+    let say = async |read, end, at_ms| {
+        let partition =
+            PartitionLag { source: source.clone(), high: None, committed: None, lag: None, idle: Some(Idle { read, end, at_ms }) };
+        log.tell(SourceEvent::Statistics(LagStatistics { joined: true, partitions: vec![partition] })).await;
+        tokio::time::sleep(running.settings.loss_check_interval * 3).await;
+        let Watermark { next_offset, written_at_ms, .. } = stored().await;
+        (next_offset, written_at_ms - first.written_at_ms)
+    };
+    let at = |seconds: i64| first.written_at_ms + seconds * 1000;
+    assert_eq!(say(1, 1, at(100)).await, (1, 0), "one look is not enough");
+    assert_eq!(say(1, 1, at(110)).await, (1, 100_000), "as of the first look that found it so");
+    assert_eq!(say(1, 1, at(120)).await, (1, 100_000), "not again at once");
+    assert_eq!(say(2, 2, at(300)).await, (1, 100_000), "something is on its way");
+    assert_eq!(say(2, 2, at(400)).await, (1, 100_000), "and is not settled yet");
+    assert_eq!(say(1, 3, at(410)).await, (1, 100_000), "another look");
+    assert_eq!(say(1, 3, at(420)).await, (3, 410_000), "behind the markers");
+    assert_eq!(log.committed(0), Some(3));
+    running.assert_goes_on();
     running.stop().await.expect("in order");
 }
 

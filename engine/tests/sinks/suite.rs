@@ -479,7 +479,9 @@ async fn watermarks(store: &dyn Store) {
         (NotBehind(Some(next_generation(0))), watermark(4), Found(Some(watermark(3)))),
         (NotBehind(Some(at(3, 9))), next_generation(0), Stored),
         (NotBehind(Some(watermark(50))), next_generation(1), Stored),
-        (NotBehind(None), watermark(1), Stored),
+        (NotBehind(None), next_generation(0), Stored),
+        // A worker that was stopped in the generation before, and knows nothing of this one.
+        (NotBehind(None), watermark(1), Found(Some(next_generation(0)))),
     ] {
         let outcome = sink.store_watermark("group", &first, replaces, new).await.expect("an answer");
         assert_eq!(outcome, expected, "{replaces:?} by {new:?}");
