@@ -11,7 +11,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use streamsync::commit::{self, Commits};
 use streamsync::source::{
-    CommittedPartition, Error, Fetched, PartitionReader, Queue, RecordBatch, Reply, Slot, Source, SourceEvent, StartAt, TopicPartition,
+    CommittedPartition, Error, Fetched, Idle, LagStatistics, PartitionLag, PartitionReader, Queue, RecordBatch, Reply, Slot, Source,
+    SourceEvent, StartAt, TopicPartition,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ use crate::world::{World, locked};
 
 const SESSION: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(500);
+/// librdkafka's statistics.
+const STATISTICS: Duration = Duration::from_secs(5);
 
 /// What the coordinator wants of a member.
 enum Order {
@@ -183,11 +186,20 @@ impl Member {
     async fn run(&self, events: mpsc::Sender<SourceEvent>) {
         let (sender, mut orders) = mpsc::channel(16);
         self.world.join(self, sender.clone());
+        let mut next_statistics = Instant::now() + STATISTICS;
         loop {
             let order = tokio::select! {
                 biased;
                 () = self.stop.notified() => None,
                 order = orders.recv() => order,
+                () = tokio::time::sleep_until(next_statistics) => {
+                    next_statistics += STATISTICS;
+                    let statistics = SourceEvent::Statistics(self.statistics());
+                    // One that is paused here tells later what was so before.
+                    self.process.running().await;
+                    events.try_send(statistics).ok();
+                    continue;
+                }
             };
             self.process.running().await;
             if self.stopping.load(Ordering::Relaxed) {
@@ -216,6 +228,18 @@ impl Member {
         }
         self.release(self.all(), false, &events).await;
         self.world.leave(self);
+    }
+
+    /// Of each partition that is read: whether its reader was given all that the log has.
+    fn statistics(&self) -> LagStatistics {
+        let at_ms = self.world.now_ms();
+        let kafka = locked(&self.world.kafka);
+        let of_slot = |(source, (_, place)): (&TopicPartition, &(SimulatedSlot, Place))| {
+            let read = *locked(&place.next_offset);
+            let idle = kafka.next_record(source, read).is_none().then(|| Idle { read, end: kafka.high(source), at_ms });
+            PartitionLag { source: source.clone(), high: None, committed: None, lag: None, idle }
+        };
+        LagStatistics { joined: true, partitions: locked(&self.slots).iter().map(of_slot).collect() }
     }
 
     fn all(&self) -> Vec<TopicPartition> {

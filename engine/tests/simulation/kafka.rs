@@ -90,6 +90,11 @@ pub fn topic_name(table: usize) -> String {
 }
 
 impl Partition {
+    /// The offset behind the last record; the log may end behind it.
+    fn end_of_records(&self) -> i64 {
+        self.records.last().map_or(0, |record| record.offset + 1)
+    }
+
     /// Records that the log has from one offset up to another.
     fn between(&self, from: i64, to: i64) -> usize {
         let begin = self.records.partition_point(|record| record.offset < from);
@@ -172,7 +177,8 @@ impl Kafka {
         })
     }
 
-    /// Appends a record where its key belongs; `gap` offsets before it are left out, as transactions leave them out.
+    /// Appends a record where its key belongs; `gap` offsets are left out, as a transaction's markers leave them out: every other time behind it,
+    /// where the log may end.
     pub fn produce(
         &mut self,
         table: usize,
@@ -187,9 +193,10 @@ impl Kafka {
         let hash = key.bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let place = (hash % topic.partitions.len() as u64) as usize;
         let Some(partition) = topic.partitions.get_mut(place) else { return };
-        let offset = partition.next_offset + gap as i64;
+        let (before, behind) = if gap.is_multiple_of(2) { (gap as i64, 0) } else { (0, gap as i64) };
+        let offset = partition.next_offset + before;
         partition.records.push(Record { offset, key_bytes, value, key: key.clone(), said, compacted: false });
-        partition.next_offset = offset + 1;
+        partition.next_offset = offset + 1 + behind;
         partition.grown.iter().for_each(|reader| reader.notify_one());
     }
 
@@ -251,8 +258,9 @@ impl Kafka {
     /// snapshot follows. `commits`: it could set the group's offsets, which it can't while the group has members of other topics.
     pub fn rebuild(&mut self, after_snapshot: bool, commits: bool, begun_at_ms: i64) {
         for (name, topic) in &mut self.topics {
-            let ends = topic.partitions.iter().map(|partition| partition.next_offset).collect();
-            let begin_again = |partition: &mut Partition| partition.begin_again(if after_snapshot { partition.next_offset } else { 0 });
+            let ends = topic.partitions.iter().map(Partition::end_of_records).collect();
+            let begin_again =
+                |partition: &mut Partition| partition.begin_again(if after_snapshot { partition.end_of_records() } else { 0 });
             topic.past.push(topic.partitions.iter_mut().map(begin_again).collect());
             topic.generation += 1;
             let rebuild = Rebuild { generation: topic.generation, ends: (!after_snapshot).then_some(ends), swept_at_ms: None };
@@ -276,7 +284,7 @@ impl Kafka {
         for (name, topic) in &self.topics {
             let record = self.identities.entry(name.clone()).or_default();
             if let Some(open) = record.open_rebuild().filter(|open| open.ends.is_none()) {
-                let ends = topic.partitions.iter().map(|partition| partition.next_offset).collect();
+                let ends = topic.partitions.iter().map(Partition::end_of_records).collect();
                 let rebuild = Rebuild { ends: Some(ends), ..open.clone() };
                 record.take(Entry::Rebuild(rebuild));
             }
