@@ -60,12 +60,14 @@ pub(super) async fn commit_all(
     let mut next_commit = Instant::now();
     let mut backoff = Backoff::new(&shared.settings.retry);
     let mut give_up_at = None;
+    // Renewed, and not committed.
+    let mut owed = None;
     loop {
         let more = tokio::select! {
             biased;
             () = abandoned(&mut orders) => return End::Stopped,
             changed = settled.changed() => changed.is_ok(),
-            idle = watch_sinks(&shared, &source, &marks, &meter) => match idle {
+            idle = watch_sinks(&shared, &source, &marks, &meter, owed) => match idle {
                 WhileIdle::Behind(end) => return end,
                 WhileIdle::Renew(watermark) => {
                     let stored = tokio::select! {
@@ -74,9 +76,9 @@ pub(super) async fn commit_all(
                         stored = store(&shared, &source, &mut marks, watermark, committed) => stored,
                     };
                     match stored {
-                        Stored::Kept | Stored::Unmarked => committed = Some(watermark.next_offset),
+                        Stored::Kept | Stored::Unmarked => (committed, owed) = (Some(watermark.next_offset), None),
                         // The next look tries again.
-                        Stored::Again => {}
+                        Stored::Again => owed = Some(watermark),
                         Stored::Lost => return End::Stopped,
                         Stored::Behind(end) => return end,
                     }
@@ -93,6 +95,7 @@ pub(super) async fn commit_all(
                 () = tokio::time::sleep_until(next_commit) => {}
             }
         }
+        owed = None;
         let position = *settled.borrow_and_update();
         if let Some(batch) = position
             && records_kept != batch.records
@@ -209,7 +212,7 @@ enum WhileIdle {
 }
 
 /// A sink that is away tells nothing: whatever it lost shows when it is back.
-async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], meter: &Meter) -> WhileIdle {
+async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], meter: &Meter, owed: Option<Watermark>) -> WhileIdle {
     let group = &shared.settings.kafka.group;
     loop {
         tokio::time::sleep(shared.settings.loss_check_interval).await;
@@ -228,7 +231,8 @@ async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], m
         if all_answer {
             meter.kept();
             let idle = meter.waits_at().filter(|idle| marks.iter().all(|mark| mark.covers(*idle)));
-            if let Some(watermark) = idle.and_then(|idle| marks.iter().find_map(|mark| mark.renewed(idle, RENEW_AFTER))) {
+            let renewed = || marks.iter().find_map(|mark| mark.renewed(idle?, RENEW_AFTER));
+            if let Some(watermark) = owed.or_else(renewed) {
                 return WhileIdle::Renew(watermark);
             }
         }
