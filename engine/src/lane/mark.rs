@@ -40,11 +40,19 @@ impl Mark {
         let mark = Self { sink: index, lineage, stored: begin, tried: None };
         // A worker that was stopped since then must not put back what another one has written: that one would take it for a loss.
         let found = sink.watermark(group, source).await?;
-        if found != read && found != Some(begin) {
+        let replaced = Watermark { written_at_ms: begin.written_at_ms.saturating_add(1), ..begin };
+        if ![read, Some(begin), Some(replaced)].contains(&found) {
             return Ok(Err(mark.behind(found)));
         }
         let outcome = sink.store_watermark(group, source, Replaces::NotBehind(read), begin).await?;
-        Ok(mark.after(outcome, begin))
+        let created = match mark.after(outcome, begin) {
+            Ok(created) if read.is_none() => created,
+            taken => return Ok(taken),
+        };
+        // A request that creates a watermark may be done again long after it, in a sink that was emptied meanwhile: the lane must not take
+        // that for its own.
+        let outcome = sink.store_watermark(group, source, Replaces::Own(begin, None), replaced).await?;
+        Ok(created.after(outcome, replaced))
     }
 
     /// Stores a new watermark, if the sink is what it was.

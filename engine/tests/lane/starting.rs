@@ -113,10 +113,11 @@ async fn a_worker_that_was_stopped_while_it_began_puts_no_watermark_back() {
     let at = |next_offset| Watermark { generation: Generation::FIRST, next_offset, written_at_ms: 5 };
     let take_over = async |read, begin| Mark::take_over((0, &sink), "group", &source, 0, read, begin).await.expect("in memory");
     take_over(None, at(0)).await.expect("nothing was there");
-    take_over(Some(at(0)), at(0)).await.expect("as it was left");
+    let left = sink.watermark("group", &source).await.expect("in memory");
+    assert_eq!(left, Some(Watermark { written_at_ms: 6, ..at(0) }), "a late creation would leave another one");
     // An answer was lost, and the question is asked again.
     take_over(None, at(0)).await.expect("it is there already");
-    take_over(Some(at(0)), at(50)).await.expect("a worker that began later");
+    take_over(left, at(50)).await.expect("a worker that began later");
     for read in [None, Some(at(0))] {
         let behind = take_over(read, at(0)).await.expect_err("it was replaced");
         assert_eq!(behind.0, "another worker has written its watermark of this partition, 50");
