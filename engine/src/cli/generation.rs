@@ -164,7 +164,7 @@ fn print(known: &Known) {
     if let Some(beginning) = record.beginnings.get(&current) {
         say(&format!("  generation {} was begun at {}", beginning.generation, offsets(&beginning.offsets)));
     }
-    if let Some((generation, _)) = record.beginnings.range(current + 1..).next_back() {
+    if let Some(generation) = record.beginnings.keys().next_back().filter(|last| **last > current) {
         say(&format!("  generation {generation} was not begun: its command was interrupted; give it again, or leave it"));
     }
     if let Some(rebuild) = record.rebuild() {

@@ -51,12 +51,7 @@ enum Begin {
     /// With what those ask that came with it.
     First(Arc<Asked>),
     /// After a loss.
-    Again {
-        lost_at: Instant,
-        pause: Duration,
-        /// What is told of the partition meanwhile.
-        coming: Coming,
-    },
+    Again { lost_at: Instant, pause: Duration },
 }
 
 /// A running lane, from outside.
@@ -188,7 +183,9 @@ impl Worker {
                 }
                 for PartitionLag { source, lag, idle, .. } in statistics.partitions {
                     let Some(lane) = self.lanes.get(&source) else { continue };
-                    lag.into_iter().for_each(|records| lane.meter.lag(records));
+                    if let Some(records) = lag {
+                        lane.meter.lag(records);
+                    }
                     lane.meter.idle(idle);
                 }
             }
@@ -205,7 +202,7 @@ impl Worker {
 
     /// Begins with a partition.
     fn begin(&mut self, source: TopicPartition, asked: Arc<Asked>) {
-        self.come(source, Begin::First(asked));
+        self.come(source, None, Begin::First(asked));
     }
 
     /// The same with one whose lane ended so that it is to be read again. Where that happens again and again, as with one name for two
@@ -218,33 +215,28 @@ impl Worker {
         let retry = &self.shared.settings.retry;
         let pause = self.again.entry(source.clone()).or_insert_with(|| Backoff::new(retry)).next_delay();
         let coming = self.shared.health.comes_again(coming, why);
-        self.come(source, Begin::Again { lost_at: Instant::now(), pause, coming });
+        self.come(source, Some(coming), Begin::Again { lost_at: Instant::now(), pause });
     }
 
-    /// Finds out where a partition starts, however long that takes, beside everything else.
-    fn come(&mut self, source: TopicPartition, begin: Begin) {
+    /// Finds out where a partition starts, however long that takes, beside everything else. `coming`: what is told
+    /// of one that begins again.
+    fn come(&mut self, source: TopicPartition, coming: Option<Coming>, begin: Begin) {
         let route = self.route_name(&source.topic);
         if self.stop_by.is_some() || self.halted.contains(route) {
             return;
         }
-        let (starts, named, health) = (Arc::clone(&self.starts), source.clone(), Arc::clone(&self.shared.health));
-        let task = match begin {
-            Begin::First(asked) => {
-                let health = health.partition_comes(route, &source, None);
-                self.starting.spawn(async move {
-                    let ready = starts.start(&named, asked, &health).await;
-                    (named, health, ready)
-                })
-            }
-            Begin::Again { lost_at, pause, coming } => {
-                let health = health.partition_comes(route, &source, Some(coming));
-                self.starting.spawn(async move {
+        let health = self.shared.health.partition_comes(route, &source, coming);
+        let (starts, named) = (Arc::clone(&self.starts), source.clone());
+        let task = self.starting.spawn(async move {
+            let ready = match begin {
+                Begin::First(asked) => starts.start(&named, asked, &health).await,
+                Begin::Again { lost_at, pause } => {
                     tokio::time::sleep(pause).await;
-                    let ready = starts.start_again(&named, lost_at, &health).await;
-                    (named, health, ready)
-                })
-            }
-        };
+                    starts.start_again(&named, lost_at, &health).await
+                }
+            };
+            (named, health, ready)
+        });
         self.coming.insert(source, task);
         self.count();
     }

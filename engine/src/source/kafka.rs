@@ -133,7 +133,7 @@ impl LagStatistics {
 /// A broker at whose log's end the consumer waits answers each half second, so one that is silent for longer says nothing of the log.
 fn idle(statistics: &Statistics, partition: &Partition) -> Option<Idle> {
     let broker = statistics.brokers.values().find(|broker| broker.nodeid == partition.broker)?;
-    let answers = broker.state == "UP" && (0..BROKER_SILENCE.as_micros()).contains(&u128::try_from(broker.rxidle).ok()?);
+    let answers = broker.state == "UP" && u128::try_from(broker.rxidle).is_ok_and(|idle| idle < BROKER_SILENCE.as_micros());
     let reads_all = partition.fetch_state == "active"
         && partition.fetchq_cnt == 0
         && partition.ls_offset >= 0
