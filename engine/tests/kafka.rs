@@ -107,7 +107,7 @@ impl Kafka {
                 commit_interval: Duration::from_secs(1),
                 max_poll_interval: Duration::from_secs(60),
                 queued_max_bytes: 1 << 20,
-                // The mock lets the next member in only when the last one's session is over.
+                // The mock lets the next member in only when the last one's session would be over, also after it has left.
                 properties: vec![("session.timeout.ms".into(), "6000".into())],
             },
             batch: BatchSettings { max_records: 100, max_bytes: 1 << 20, linger: LIMITS.linger, prepared_ahead: 1 },
@@ -322,14 +322,20 @@ async fn the_group_is_seen_from_outside() {
     let mut member = Member::join(&settings);
     let seen_inside = member.assigned().await;
     assert_eq!(seen_inside.first().and_then(|p| p.committed), Some(7));
-    // The mock cluster does not describe groups; a broker names the member.
-    if kafka.mock.is_none() {
-        let topic = kafka.topic.clone();
-        let members = tokio::task::spawn_blocking(move || Outside::new(&settings).unwrap().members().unwrap()).await.unwrap();
-        assert_eq!(members.len(), 1, "{members:?}");
-        assert!(members[0].reads(&topic) && !members[0].reads("another"), "{members:?}");
+    // The mock cluster does not describe groups; a broker names the member, until it has left.
+    if kafka.mock.is_some() {
+        return member.leave().await;
     }
+    let members = async || {
+        let settings = settings.clone();
+        tokio::task::spawn_blocking(move || Outside::new(&settings).unwrap().members().unwrap()).await.unwrap()
+    };
+    let joined = members().await;
+    assert_eq!(joined.len(), 1, "{joined:?}");
+    assert!(joined[0].reads(&kafka.topic) && !joined[0].reads("another"), "{joined:?}");
     member.leave().await;
+    let left = members().await;
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::fault::{Meaning, meaning};
 use super::group::{GroupConsumer, GroupContext, Membership};
-use super::{Error, PartitionReader, Source, TopicPartition, client};
+use super::{Error, PartitionReader, Source, TopicPartition, client, native};
 use crate::commit::{Commits, KafkaCommits};
 use crate::config::Settings;
 
@@ -260,11 +260,12 @@ impl Member {
         self.membership.polled();
     }
 
-    /// Leaves the group: revokes what is assigned, by the same callback as a rebalance, within its deadline.
+    /// Leaves the group: revokes what is assigned, by the same callback as a rebalance, and waits until the coordinator was asked to let this
+    /// member go. librdkafka does not ask any more once its close has begun, and the group then waits for the session's end.
     fn leave(&mut self) {
         self.consumer.unsubscribe();
         let deadline = Instant::now() + self.membership.drain_timeout + client::REQUEST_TIMEOUT;
-        while !self.membership.owns_nothing() && Instant::now() < deadline {
+        while !(self.membership.owns_nothing() && native::has_left(self.consumer.client())) && Instant::now() < deadline {
             self.poll();
         }
     }

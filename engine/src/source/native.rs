@@ -1,4 +1,4 @@
-//! What rdkafka does not expose, or exposes with a panic: the topic's id, and headers whose names are not UTF-8.
+//! What rdkafka does not expose, or exposes with a panic: the topic's id, a member's id, and headers whose names are not UTF-8.
 #![expect(unsafe_code, reason = "the one module that binds what rdkafka does not expose")]
 
 use std::borrow::Cow;
@@ -57,6 +57,20 @@ pub(super) fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, timeou
         let event = Guard::new(sys::rd_kafka_queue_poll(queue.0, millis.saturating_add(1000)), sys::rd_kafka_event_destroy)
             .ok_or(RDKafkaErrorCode::OperationTimedOut)?;
         described_id(event.0)
+    }
+}
+
+/// Whether the consumer's group has given it no member's id, or it has given the id back: librdkafka forgets it when it asks to leave.
+pub(super) fn has_left<C: ClientContext>(consumer: &Client<C>) -> bool {
+    // SAFETY: the client lives; the text that it returns is ours, ends with NUL, and is freed once.
+    unsafe {
+        let id = sys::rd_kafka_memberid(consumer.native_ptr());
+        if id.is_null() {
+            return true;
+        }
+        let left = CStr::from_ptr(id).is_empty();
+        sys::rd_kafka_mem_free(consumer.native_ptr(), id.cast());
+        left
     }
 }
 
