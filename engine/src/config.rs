@@ -126,6 +126,7 @@ fn sections(mut root: Section<'_>, reading: &Reading) -> Settings {
     let drain_timeout = root.duration("drain_timeout", "30s", "1s"..="10m");
     let loss_check_interval = root.duration("loss_check_interval", "5s", "100ms"..="10m");
     let passed_over_topics = root.texts("passed_over_topics", false);
+    passed_over_topics.iter().for_each(|topic| kafka::check_topic(&root, "passed_over_topics", topic));
     let kafka = kafka::read(&mut root, reading);
     let batch = batch(&mut root);
     let retry = retry(&mut root);
@@ -223,6 +224,10 @@ fn check_topics(root: &Section<'_>, settings: &Settings) {
     if control == letters {
         let spot = Spot { origin: Origin::File, key: letters_key.to_owned() };
         report.fault(&spot, "is the control topic too, which is compacted", "name another topic");
+    }
+    let passed_over = Spot { origin: Origin::File, key: "passed_over_topics".to_owned() };
+    for (key, topic) in own.iter().filter(|(_, topic)| settings.passed_over_topics.contains(topic)) {
+        report.fault(&passed_over, format!("has {topic}, which is {key}: the engine writes it"), "leave it away");
     }
     for route in settings.routes.iter().filter(|route| !route.topic.is_empty()) {
         let spot = Spot { origin: Origin::File, key: format!("routes.{}.topic", route.name) };

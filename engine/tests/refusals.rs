@@ -16,6 +16,7 @@ use streamsync::fence::Generation;
 use streamsync::http::{self, Health};
 use streamsync::metrics::{MAX_GUEST_LABELS, Metrics};
 use streamsync::plan::{self, MAX_DOCUMENT_BYTES, WritePlan};
+use streamsync::rollout;
 use streamsync::route::RoutedBatch;
 use streamsync::sink;
 use streamsync::source::{RecordBatch, TopicPartition};
@@ -197,9 +198,11 @@ fn a_key_is_data_whatever_it_looks_like() {
 
 #[tokio::test]
 async fn secrets_are_in_no_log_no_error_and_no_dump() {
-    let text = configuration("redis://127.0.0.1:1", &format!("redis://user:{SECRET}@127.0.0.1:1"))
+    // A reference beside a secret, and what only looks like one, hide it no less.
+    let text = configuration("redis://127.0.0.1:1", &format!("redis://user:{SECRET}@127.0.0.1${{file:guest.wasm}}:1"))
         .replace("mongodb://127.0.0.1:1", &format!("mongodb://user:{SECRET}@127.0.0.1:1"))
-        .replace(r#""socket.timeout.ms" = "1000""#, &format!(r#""sasl.password" = "{SECRET}""#))
+        .replace(r#""socket.timeout.ms" = "1000""#, &format!(r#""sasl.password" = "{SECRET}$${{x}}""#))
+        .replace("[http]", &format!("[http]\ntoken = \"{SECRET}-and-more$${{x}}\""))
         .replace("[routes.targets.r]", &format!("config = {{ salt = \"{SECRET}\" }}\n[routes.targets.r]"));
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("guest.wasm"), b"").expect("written");
@@ -234,17 +237,21 @@ async fn nothing_is_changed_over_http_without_a_token() {
     let address = listener.local_addr().expect("an address");
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let mut server = tokio::task::JoinSet::new();
-    server.spawn(http::serve(listener, metrics, Health::new(Duration::from_secs(60)), std::future::pending()));
+    // Nobody serves the desk: a request that is let through is answered with 503.
+    let (requests, _) = rollout::desk();
+    let control = http::Control { token: config::Token::new("0123456789abcdef".to_owned()), requests };
+    let health = Health::new(Duration::from_secs(60));
+    server.spawn(http::serve_with_control(listener, metrics, health, control, std::future::pending()));
     let paths = [
         "/",
         "/status",
         "/metrics",
         "/live",
         "/ready",
-        "/transforms",
-        "/routes",
-        "/routes/orders",
-        "/routes/orders/transform",
+        "/routes/orders/module",
+        "/routes/orders/rollback",
+        "/routes/orders/promote",
+        "/routes/orders/shadow",
         "/reload",
         "/stop",
     ];
@@ -280,12 +287,19 @@ fn tls_is_verified_unless_said_otherwise() {
         let found = faults(&configuration(r#"uri = "mongodb://127.0.0.1:1""#, &uri));
         assert!(found.iter().any(|fault| fault.contains("anyone can pretend to be the server")), "{option}: {found:?}");
     }
-    for property in [r#""enable.ssl.certificate.verification" = "false""#, r#""ssl.endpoint.identification.algorithm" = "none""#] {
+    let (certificate, host) = ("enable.ssl.certificate.verification", "ssl.endpoint.identification.algorithm");
+    for (property, value) in
+        [(certificate, "\"false\""), (certificate, "0"), (certificate, "\"F\""), (host, "\"none\""), (host, "\"None\"")]
+    {
+        let property = &format!("{property:?} = {value}");
         let found = faults(&configuration(r#""socket.timeout.ms" = "1000""#, property));
         assert!(found.iter().any(|fault| fault.contains("anyone can pretend to be the broker")), "{property}: {found:?}");
         let said = configuration(r#""socket.timeout.ms" = "1000""#, property)
             .replace("[kafka.properties]", &format!("{allowed}\n[kafka.properties]"));
         assert_eq!(faults(&said), Vec::<String>::new());
+    }
+    for property in [format!("{certificate:?} = \"TRUE\""), format!("{host:?} = \"https\"")] {
+        assert_eq!(faults(&configuration(r#""socket.timeout.ms" = "1000""#, &property)), Vec::<String>::new());
     }
 }
 

@@ -77,13 +77,6 @@ fn check_property(reading: &Reading, name: &str, value: &str, spot: &Spot, unver
         reading.report.fault(spot, format!("the engine sets this property itself: {reason}"), "remove it");
         return;
     }
-    let trusts_anyone = (name == "enable.ssl.certificate.verification" && value == "false")
-        || (name == "ssl.endpoint.identification.algorithm" && value == "none");
-    if trusts_anyone && !unverified {
-        let remedy = "name the authority with \"ssl.ca.location\", or set kafka.allow_unverified_tls = true for a test";
-        reading.report.fault(spot, "anyone can pretend to be the broker", remedy);
-        return;
-    }
     // librdkafka knows its properties best. Nothing is opened here: a configuration is made and thrown away.
     let made = ClientConfig::new().set(name, value).create_native_config();
     if let Err(error) = made {
@@ -94,7 +87,22 @@ fn check_property(reading: &Reading, name: &str, value: &str, spot: &Spot, unver
             message = format!("librdkafka says: {description}");
         }
         reading.report.fault(spot, message, "see librdkafka's CONFIGURATION.md for the property's name and values");
+        return;
     }
+    if trusts_anyone(name, value) && !unverified {
+        let remedy = "name the authority with \"ssl.ca.location\", or set kafka.allow_unverified_tls = true for a test";
+        reading.report.fault(spot, "anyone can pretend to be the broker", remedy);
+    }
+}
+
+/// Of a value that librdkafka takes: it knows several words for each, in any case.
+fn trusts_anyone(name: &str, value: &str) -> bool {
+    let verifies: &[&str] = match name {
+        "enable.ssl.certificate.verification" => &["true", "t", "1"],
+        "ssl.endpoint.identification.algorithm" => &["https"],
+        _ => return false,
+    };
+    !verifies.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
 /// Whether a property's value is never shown.

@@ -1,8 +1,15 @@
 //! What a configuration that was read anew changes.
 
+use std::time::Duration;
+
 use super::settings::{RouteSettings, Settings};
 
 impl Settings {
+    /// How long partitions that go may really take to settle: a member that does not poll meanwhile must not be thrown out.
+    pub fn drain_limit(&self) -> Duration {
+        self.drain_timeout.min(self.kafka.max_poll_interval / 2)
+    }
+
     /// The sections in which another configuration differs and that are read at a start only: all but the routes' transforms.
     pub fn needs_restart_for(&self, other: &Self) -> Vec<String> {
         let sections = [

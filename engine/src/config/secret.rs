@@ -6,38 +6,30 @@ use std::path::Path;
 /// What was wrong, and what to do.
 pub(super) type Unresolved = (String, String);
 
-/// A text with its references resolved.
-pub(super) struct Resolved {
-    pub(super) text: String,
-    /// Whether something was put in: then the text is shown to nobody.
-    pub(super) secret: bool,
-}
-
 /// Resolves the references of a text. Where `in_url` is set, what is put into the midst of a text is percent-encoded, so that a password
 /// may hold any character. A file's trailing line ends are cut off. Relative files are looked for in `directory`.
-pub(super) fn resolve(text: &str, in_url: bool, variables: &BTreeMap<String, String>, directory: &Path) -> Result<Resolved, Unresolved> {
-    let mut resolved = Resolved { text: String::with_capacity(text.len()), secret: false };
+pub(super) fn resolve(text: &str, in_url: bool, variables: &BTreeMap<String, String>, directory: &Path) -> Result<String, Unresolved> {
+    let mut resolved = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         let (before, from) = rest.split_at(at);
         if let Some(plain) = before.strip_suffix('$') {
-            resolved.text.push_str(plain);
-            resolved.text.push_str("${");
+            resolved.push_str(plain);
+            resolved.push_str("${");
             rest = from.get(2..).unwrap_or_default();
             continue;
         }
-        resolved.text.push_str(before);
+        resolved.push_str(before);
         let Some(end) = from.find('}') else {
             return Err(("`${` is not closed".to_owned(), "close it with `}`, or write `$${` for a plain `${`".to_owned()));
         };
         let reference = from.get(2..end).unwrap_or_default();
         let value = fetch(reference, variables, directory)?;
         let whole = reference.len() + 3 == text.len();
-        resolved.text.push_str(&if in_url && !whole { percent_encode(&value) } else { value });
-        resolved.secret = true;
+        resolved.push_str(&if in_url && !whole { percent_encode(&value) } else { value });
         rest = from.get(end + 1..).unwrap_or_default();
     }
-    resolved.text.push_str(rest);
+    resolved.push_str(rest);
     Ok(resolved)
 }
 
@@ -69,6 +61,11 @@ fn percent_encode(text: &str) -> String {
     })
 }
 
+/// Whether a text is one reference and nothing else: then it holds no secret itself.
+pub(super) fn is_reference(text: &str) -> bool {
+    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|reference| !reference.contains(['$', '{', '}']))
+}
+
 /// A URL without its user, password and query values: for printing.
 pub(super) fn mask_url(url: &str) -> String {
     let (head, query) = url.split_once('?').map_or((url, None), |(head, query)| (head, Some(query)));
@@ -90,9 +87,9 @@ mod tests {
         std::fs::write(directory.path().join("password"), "p@ss/w\r\n").unwrap();
         let variables = BTreeMap::from([("USER".to_owned(), "a:b".to_owned()), ("NESTED".to_owned(), "${env:USER}".to_owned())]);
         match (resolve(text, in_url, &variables, directory.path()), expected) {
-            (Ok(resolved), Ok(expected)) => assert_eq!(resolved.text, expected, "{text}"),
+            (Ok(resolved), Ok(expected)) => assert_eq!(resolved, expected, "{text}"),
             (Err((message, _)), Err(expected)) => assert!(message.contains(expected), "{message}"),
-            (found, _) => panic!("{text}: {:?}", found.map(|r| r.text)),
+            (found, _) => panic!("{text}: {found:?}"),
         }
     }
 
@@ -108,6 +105,14 @@ mod tests {
         check("${file:gone}", false, Err("gone can't be read"));
         check("${env:USER", false, Err("not closed"));
         check("${USER}", false, Err("only `${env:NAME}`"));
+    }
+
+    #[test]
+    fn only_a_reference_alone_may_be_shown() {
+        assert!(is_reference("${env:PASSWORD}") && is_reference("${file:/run/secrets/x}"));
+        for text in ["${env:A}x", "x${env:A}", "${env:A}${env:B}", "$${env:A}", "${env:A", "plain", ""] {
+            assert!(!is_reference(text), "{text}");
+        }
     }
 
     #[test]

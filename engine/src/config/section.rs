@@ -112,13 +112,13 @@ impl<'r> Section<'r> {
             }
         };
         let shown = match kind {
-            _ if resolved.secret => quote(raw),
+            _ if secret::is_reference(raw) => quote(raw),
             TextKind::Secret => quote("***"),
             TextKind::Url => quote(&secret::mask_url(raw)),
             TextKind::Plain => quote(raw),
         };
         self.enter(key, shown, default);
-        Some(resolved.text)
+        Some(resolved)
     }
 
     /// A text that must be there. `example` is shown where it is not.
@@ -334,7 +334,7 @@ impl<'r> Section<'r> {
     /// Puts in what a text refers to.
     pub(super) fn resolve(&self, key: &str, text: &str, in_url: bool) -> Option<String> {
         match secret::resolve(text, in_url, &self.reading.variables, &self.reading.directory) {
-            Ok(resolved) => Some(resolved.text),
+            Ok(resolved) => Some(resolved),
             Err((message, remedy)) => {
                 self.fault(key, message, remedy);
                 None
@@ -421,7 +421,7 @@ impl<'r> Section<'r> {
                     continue;
                 }
             };
-            let hidden = secrets(&name) && !raw.contains("${");
+            let hidden = secrets(&name) && !secret::is_reference(&raw);
             let spot = section.spot(&name);
             if let Some(text) = section.resolve(&name, &raw, false) {
                 let place = self.reading.report.place(&spot.origin);
