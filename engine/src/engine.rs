@@ -27,10 +27,11 @@ use crate::metrics::Metrics;
 use crate::rollout::{Desk, Rollout, RouteRollout, desk};
 use crate::sink::{self, Sink};
 use crate::source::cluster::{Cluster, KafkaTopics, Topics};
+use crate::source::outside::Outside;
 use crate::source::{self, KafkaSource, Source, SourceEvent};
 use crate::transform::{Guest, Module, TransformHost};
 
-pub use operate::{Begun, Known, KnownSink, OperateError, Operator, RefillFrom};
+pub use operate::{Begun, Known, KnownSink, OperateError, Operator, RefillFrom, Sweep};
 pub use redrive::Redriver;
 
 use worker::Worker;
@@ -244,6 +245,8 @@ pub struct CheckedModules {
     pub faults: Vec<String>,
     /// One for each that is in a registry still, and was not looked at.
     pub not_pulled: Vec<String>,
+    /// One for each whose registry did not answer.
+    pub away: Vec<String>,
 }
 
 /// Compiles every route's module and hands it the route's configuration, as a start would. Registries are asked only where `pull` says so.
@@ -264,7 +267,9 @@ pub async fn check_modules(settings: Arc<Settings>, pull: bool) -> CheckedModule
                 }
                 let route = Arc::new(RouteSettings { transform: transform.clone(), ..(**route).clone() });
                 let started = host.load(transform).and_then(|module| Guest::new(module, Arc::clone(&route), &settings.sinks));
-                checked.faults.extend(started.err().map(|error| format!("route {}: {error}", route.name)));
+                let Err(error) = started else { continue };
+                let message = format!("route {}: {error}", route.name);
+                if error.is_away() { checked.away.push(message) } else { checked.faults.push(message) }
             }
         }
         checked
@@ -278,31 +283,68 @@ pub async fn check_modules(settings: Arc<Settings>, pull: bool) -> CheckedModule
     }
 }
 
-/// Tries every connection without changing anything but what a sink's check needs: one message for each that could not be had. All are asked at
-/// the same time, since one that is away answers only after its time-out.
-pub async fn check_connections(settings: Arc<Settings>) -> Vec<String> {
-    let mut faults = Vec::new();
-    let mut asking: JoinSet<Vec<String>> = JoinSet::new();
+/// What came of trying the connections.
+#[derive(Debug, Default)]
+pub struct CheckedConnections {
+    /// One message for each that could not be had.
+    pub faults: Vec<String>,
+    /// What a worker waits for, or makes itself.
+    pub notes: Vec<String>,
+}
+
+/// Tries every connection without changing anything but what a sink's check needs. All are asked at the same time, since one that is away
+/// answers only after its time-out.
+pub async fn check_connections(settings: Arc<Settings>) -> CheckedConnections {
+    let mut checked = CheckedConnections::default();
+    let mut asking: JoinSet<CheckedConnections> = JoinSet::new();
     match sink::build(&settings) {
         Ok(sinks) => {
             for sink in sinks {
-                asking.spawn(async move { sink.check().await.err().map(|error| error.to_string()).into_iter().collect() });
+                asking.spawn(async move {
+                    let faults = sink.check().await.err().map(|error| error.to_string()).into_iter().collect();
+                    CheckedConnections { faults, ..CheckedConnections::default() }
+                });
             }
         }
-        Err(error) => faults.push(error.to_string()),
+        Err(error) => checked.faults.push(error.to_string()),
     }
-    asking.spawn_blocking(move || check_kafka(&settings).unwrap_or_else(|error| vec![error.to_string()]));
+    asking.spawn_blocking(move || {
+        let mut checked = CheckedConnections::default();
+        if let Err(error) = check_kafka(&settings, &mut checked) {
+            checked.faults.push(error.to_string());
+        }
+        checked
+    });
     while let Some(answer) = asking.join_next().await {
-        faults.extend(answer.unwrap_or_else(|_| vec![Error::Defect { what: "a connection was tried" }.to_string()]));
+        match answer {
+            Ok(CheckedConnections { faults, notes }) => {
+                checked.faults.extend(faults);
+                checked.notes.extend(notes);
+            }
+            Err(_) => checked.faults.push(Error::Defect { what: "a connection was tried" }.to_string()),
+        }
     }
-    faults.sort_unstable();
-    faults
+    checked.faults.sort_unstable();
+    checked
 }
 
 /// A cluster that is away is said once, not for each topic.
-fn check_kafka(settings: &Settings) -> Result<Vec<String>, source::Error> {
+fn check_kafka(settings: &Settings, checked: &mut CheckedConnections) -> Result<(), source::Error> {
     let cluster = Cluster::new(settings)?;
     cluster.reach()?;
-    let topics = settings.routes.iter().map(|route| &route.topic).chain(&settings.passed_over_topics);
-    Ok(topics.filter_map(|topic| cluster.facts(topic).err().map(|error| format!("topic {topic}: {error}"))).collect())
+    let read = settings.routes.iter().map(|route| &route.topic).chain(&settings.passed_over_topics);
+    let own = [&settings.kafka.control_topic, &settings.dead_letters.topic];
+    for (topic, coming) in read
+        .map(|topic| (topic, "workers wait for it, until the first change of its table"))
+        .chain(own.map(|topic| (topic, "it is created with its first use")))
+    {
+        match cluster.partitions(topic) {
+            Ok(None) => checked.notes.push(format!("topic {topic} is not there yet: {coming}")),
+            Ok(Some(_)) => checked.faults.extend(cluster.facts(topic).err().map(|error| format!("topic {topic}: {error}"))),
+            Err(error) => checked.faults.push(format!("topic {topic}: {error}")),
+        }
+    }
+    let members = Outside::new(settings)?.members();
+    checked.faults.extend(members.err().map(|error| format!("group {}: {error}", settings.kafka.group)));
+    Ok(())
 }

@@ -28,7 +28,7 @@ pub(super) struct CaptureArguments {
     /// So many events, the newest.
     #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "from_offset", value_parser = at_most_max)]
     last: usize,
-    /// All events of each partition from this offset on, to its end.
+    /// All events of each partition from this offset on, to its end; of more than 100,000 the oldest.
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     from_offset: Option<i64>,
     /// Of this partition alone.
@@ -69,6 +69,9 @@ fn captured(arguments: &CaptureArguments) -> Result<(), Stop> {
     let events = tail::read(&settings, &topic, piece, MAX_EVENTS).map_err(|error| Stop::no(error.to_string()))?;
     write(&arguments.out, arguments.overwrite, &events)?;
     say_error(&format!("{} events of {topic} are in {}", events.len(), arguments.out.display()));
+    if events.len() == MAX_EVENTS {
+        say_error(&format!("more than {MAX_EVENTS} are not captured: there may be others"));
+    }
     Ok(())
 }
 

@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::{ConfigArguments, Exit, say, say_error};
 use crate::config;
-use crate::engine::CheckedModules;
+use crate::engine::{CheckedConnections, CheckedModules};
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct CheckArguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// Also connect to Kafka, to every sink and to the modules' registries, and check that each is fit.
+    /// Also connect to Kafka (the topics and the group), to every sink and to the modules' registries, and check that each is fit.
     #[arg(long)]
     connect: bool,
     /// Print every setting in force and where it comes from, without secrets.
@@ -40,7 +40,7 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
         }
     }
     let settings = Arc::new(loaded.settings);
-    let CheckedModules { faults, not_pulled } = crate::engine::check_modules(Arc::clone(&settings), arguments.connect).await;
+    let CheckedModules { faults, not_pulled, away } = crate::engine::check_modules(Arc::clone(&settings), arguments.connect).await;
     for module in not_pulled {
         say(&format!("{module} is not here yet, and was not looked at: --connect pulls it"));
     }
@@ -55,7 +55,11 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
         let sinks: Vec<&str> = settings.sinks.iter().map(|sink| &*sink.name).collect();
         let sinks = sinks.join(", ");
         say(&format!("asking Kafka and the sinks {sinks}"));
-        let faults = crate::engine::check_connections(Arc::clone(&settings)).await;
+        let CheckedConnections { faults, notes } = crate::engine::check_connections(Arc::clone(&settings)).await;
+        for note in &notes {
+            say(note);
+        }
+        let faults: Vec<String> = away.into_iter().chain(faults).collect();
         for fault in &faults {
             say_error(fault);
         }

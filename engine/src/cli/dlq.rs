@@ -20,7 +20,8 @@ pub(super) enum DlqCommand {
     List(ListArguments),
     /// Show letters whole: headers, key and value. These are a row's data.
     Show(ShowArguments),
-    /// Put the records of open letters through the route's present transform once more. Without --apply it only says what would happen.
+    /// Put the records of open letters through the route's transform once more: the module of the configuration, whatever a worker has taken
+    /// over since. Without --apply it only says what would happen.
     ///
     /// A record keeps its topic, partition and offset, and so its version: where a newer write has overtaken it, nothing changes. Workers may
     /// go on meanwhile.

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{ConfigArguments, Exit, say, say_error};
 use crate::config::{self, RouteSettings};
-use crate::engine::{Begun, Known, OperateError, Operator, RefillFrom};
+use crate::engine::{Begun, Known, OperateError, Operator, RefillFrom, Sweep};
 use crate::sink::TopicIdentity;
 
 #[derive(Args, Clone, Debug)]
@@ -54,6 +54,9 @@ pub(super) struct RebuildArguments {
     /// The log has every row, although its beginning is gone.
     #[arg(long)]
     accept_truncated_log: bool,
+    /// The table is empty: remove all of the route's documents.
+    #[arg(long, conflicts_with = "after_snapshot")]
+    accept_empty: bool,
 }
 
 /// `streamsync generation`.
@@ -64,23 +67,23 @@ pub(super) async fn generation(arguments: GenerationArguments) -> Exit {
             Err(exit) => exit,
         },
         GenerationCommand::Next { config, route, accept_truncated_log } => {
-            begin(&config, &route, RefillFrom::Beginning { accept_truncated_log }, false).await
+            begin(&config, &route, RefillFrom::Beginning { accept_truncated_log }, None).await
         }
     }
 }
 
 /// `streamsync rebuild`.
 pub(super) async fn rebuild(arguments: RebuildArguments) -> Exit {
-    let RebuildArguments { config, route, after_snapshot, snapshot_complete, accept_truncated_log } = arguments;
+    let RebuildArguments { config, route, after_snapshot, snapshot_complete, accept_truncated_log, accept_empty } = arguments;
     if !snapshot_complete {
         let from = if after_snapshot { RefillFrom::Snapshot } else { RefillFrom::Beginning { accept_truncated_log } };
-        return begin(&config, &route, from, true).await;
+        return begin(&config, &route, from, Some(Sweep { accept_empty })).await;
     }
     let operator = match operator(&config) {
         Ok((operator, _)) => operator,
         Err(exit) => return exit,
     };
-    match operator.snapshot_complete(&route).await {
+    match operator.snapshot_complete(&route, accept_empty).await {
         Ok(ends) => {
             say(&format!("route {route}: the snapshot ends before {}; what it did not bring is removed once that is read", offsets(&ends)));
             Exit::Done
@@ -89,14 +92,14 @@ pub(super) async fn rebuild(arguments: RebuildArguments) -> Exit {
     }
 }
 
-async fn begin(config: &ConfigArguments, route: &str, from: RefillFrom, rebuild: bool) -> Exit {
+async fn begin(config: &ConfigArguments, route: &str, from: RefillFrom, rebuild: Option<Sweep>) -> Exit {
     let operator = match operator(config) {
         Ok((operator, _)) => operator,
         Err(exit) => return exit,
     };
     match operator.begin(route, from, rebuild).await {
         Ok(begun) => {
-            tell(route, &begun, from, rebuild);
+            tell(route, &begun, from, rebuild.is_some());
             Exit::Done
         }
         Err(error) => failed(&error),

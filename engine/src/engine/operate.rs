@@ -25,6 +25,13 @@ pub enum RefillFrom {
     Snapshot,
 }
 
+/// What a rebuild does once the stores are refilled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    /// The operator vouches that the table is empty, so that nothing is to be left.
+    pub accept_empty: bool,
+}
+
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
@@ -146,11 +153,12 @@ impl Operator {
         Ok(Known { route: Arc::clone(route), facts, record, partitions, sinks })
     }
 
-    /// Begins the next generation of a route's topic as it is now; `rebuild`: the sinks are swept when it has refilled them.
+    /// Begins the next generation of a route's topic as it is now; `rebuild`: the sinks are swept when it has refilled them, which ends a rebuild.
     ///
     /// # Errors
-    /// [`OperateError::Refused`] while a worker reads the topic, or where the log lacks its beginning; and whoever does not answer.
-    pub async fn begin(&self, route: &str, from: RefillFrom, rebuild: bool) -> Result<Begun, OperateError> {
+    /// [`OperateError::Refused`] while a worker reads the topic, where the log lacks its beginning, or where a sweep would leave nothing
+    /// without being told that this is meant; and whoever does not answer.
+    pub async fn begin(&self, route: &str, from: RefillFrom, rebuild: Option<Sweep>) -> Result<Begun, OperateError> {
         let route = self.route(route)?;
         self.refuse_members(&route).await?;
         let known = self.known(&route).await?;
@@ -160,14 +168,18 @@ impl Operator {
             RefillFrom::Snapshot => ends.clone(),
             RefillFrom::Beginning { accept_truncated_log } => {
                 refuse_truncated(&known, accept_truncated_log || self.settings.kafka.accept_truncated_log)?;
-                known.partitions.iter().map(|partition| partition.low).collect()
+                let begins: Vec<i64> = known.partitions.iter().map(|partition| partition.low).collect();
+                if rebuild.is_some_and(|sweep| !sweep.accept_empty) {
+                    refuse_empty(&route, &begins, &ends)?;
+                }
+                begins
             }
         };
         let ends = (from != RefillFrom::Snapshot).then_some(ends);
         let begun_at_ms = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
         let beginning = Beginning { generation: generation.number(), offsets: begins.clone(), begun_at_ms };
         self.identities.store(&route.topic, &Entry::Beginning(beginning)).await?;
-        if rebuild {
+        if rebuild.is_some() {
             let rebuild = Rebuild { generation: generation.number(), ends: ends.clone(), swept_at_ms: None };
             self.identities.store(&route.topic, &Entry::Rebuild(rebuild)).await?;
         }
@@ -180,14 +192,15 @@ impl Operator {
         };
         self.identities.store(&route.topic, &Entry::Identity(identity.clone())).await?;
         let notes = self.follow(&route, &identity, &begins).await?;
-        Ok(Begun { generation, begins, ends: ends.filter(|_| rebuild), notes })
+        Ok(Begun { generation, begins, ends: ends.filter(|_| rebuild.is_some()), notes })
     }
 
     /// The snapshot of a rebuild is in the log: the refill ends where the log does now. Workers may run. Returns the ends.
     ///
     /// # Errors
-    /// [`OperateError::Refused`] where no rebuild waits for that.
-    pub async fn snapshot_complete(&self, route: &str) -> Result<Vec<i64>, OperateError> {
+    /// [`OperateError::Refused`] where no rebuild waits for that, or no record has come since it began and `accept_empty` does not say that this
+    /// is meant.
+    pub async fn snapshot_complete(&self, route: &str, accept_empty: bool) -> Result<Vec<i64>, OperateError> {
         let route = self.route(route)?;
         let known = self.known(&route).await?;
         let name = &route.name;
@@ -200,6 +213,9 @@ impl Operator {
             return Err(OperateError::Refused(format!("the end of route {name}'s rebuild is known already: offsets {ends:?}")));
         }
         let ends = self.ends(&known).await?;
+        if let Some(beginning) = known.record.beginnings.get(&open.generation).filter(|_| !accept_empty) {
+            refuse_empty(&route, &beginning.offsets, &ends)?;
+        }
         let rebuild = Rebuild { ends: Some(ends.clone()), ..open.clone() };
         self.identities.store(&route.topic, &Entry::Rebuild(rebuild)).await?;
         Ok(ends)
@@ -291,6 +307,19 @@ fn refuse_truncated(known: &Known, accept: bool) -> Result<(), OperateError> {
     )))
 }
 
+/// A sweep after a refill of nothing removes every document that there is.
+fn refuse_empty(route: &RouteSettings, begins: &[i64], ends: &[i64]) -> Result<(), OperateError> {
+    if begins.iter().zip(ends).any(|(begin, end)| begin < end) {
+        return Ok(());
+    }
+    let RouteSettings { name, topic, .. } = route;
+    Err(OperateError::Refused(format!(
+        "topic {topic} has no record with which the stores could be refilled: the rebuild would remove every document of route {name}. If a \
+         snapshot is to come into it: `streamsync rebuild --route {name} --after-snapshot`, and --snapshot-complete when it is there; if the \
+         table is empty, add --accept-empty"
+    )))
+}
+
 #[cfg(test)]
 #[expect(clippy::expect_used, reason = "tests")]
 mod tests {
@@ -349,6 +378,16 @@ prefix = "t"
         check(known(None, None, Some(7), None, 0), 8);
         check(known(Some(0), None, None, None, 0), 2);
         assert!(next_generation(&known(Some(0x7fff), None, None, None, 0)).is_err());
+    }
+
+    #[test]
+    fn a_rebuild_from_nothing_is_refused() {
+        let route = known(None, None, None, None, 0).route;
+        assert!(refuse_empty(&route, &[0, 3], &[0, 4]).is_ok());
+        for (begins, ends) in [(&[0, 0], &[0, 0]), (&[7, 3], &[7, 3]), (&[7, 3], &[6, 3])] {
+            let refused = refuse_empty(&route, begins, ends).expect_err("refused").to_string();
+            assert!(refused.contains("topic shop.t has no record") && refused.contains("--accept-empty"), "{refused}");
+        }
     }
 
     #[test]

@@ -62,6 +62,12 @@ impl Redriver {
         Self { shared, letters, modules, generations: HashMap::new(), stages: None }
     }
 
+    /// SHA-256 of a route's module, in hexadecimal.
+    pub fn module(&self, route: &str) -> Option<&str> {
+        let index = self.shared.settings.routes.iter().position(|known| known.name == route)?;
+        self.modules.get(index).map(|module| &*module.digest)
+    }
+
     /// Redrives the record of a letter; without `apply` it only tells what would happen. The error says why there is no verdict.
     pub async fn redrive(
         &mut self,

@@ -129,7 +129,7 @@ fn generation(known: &Known<'_>, stored: Option<&TopicIdentity>) -> Result<Gener
 }
 
 /// What differs between the stored identity and the topic; an id that Kafka did not tell is no difference.
-fn changed(stored: &TopicIdentity, current: &TopicFacts) -> Option<String> {
+pub fn changed(stored: &TopicIdentity, current: &TopicFacts) -> Option<String> {
     let differs = |a: &str, b: &str| a != b && a != UNKNOWN_ID && b != UNKNOWN_ID;
     if differs(&stored.cluster_id, &current.cluster_id) {
         return Some(format!("the topic was on cluster {} and is now on cluster {}", stored.cluster_id, current.cluster_id));
@@ -178,6 +178,16 @@ fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {
     Ok(offset)
 }
 
+/// Of a partition that was read beyond where its log reached, and that could be read on from `offset` now: what stood behind the log's end
+/// was lost, and other records have taken its offsets, or will.
+pub fn lost_tail(known: &Known<'_>, offset: i64) -> Halt {
+    let what = format!(
+        "the log was cut off before a position that was read already, as by an unclean leader election, and goes on with other records, from \
+         offset {offset} on: what stood there may be in some stores and not in others, and what stands there now would count for the same"
+    );
+    halt(known, Reason::BeyondEnd, what, new_snapshot(known))
+}
+
 /// Where the log that a store without any of it needs begins, if it is complete from there on.
 fn beginning(known: &Known<'_>, why: &str) -> Result<i64, Halt> {
     let low = known.partition.low;
@@ -221,9 +231,10 @@ fn halt(known: &Known<'_>, reason: Reason, what: String, remedy: String) -> Halt
 fn next_generation(known: &Known<'_>) -> String {
     let route = known.route;
     format!(
-        "If this is meant: stop the group's workers, begin the next generation with `streamsync rebuild --route {route}`, which reads the topic \
-         from its beginning and then removes what it no longer has (`streamsync generation next --route {route}` leaves that be), and start \
-         them again"
+        "If this is meant, and the topic has every row of the table, as after a snapshot: stop the group's workers, begin the next generation \
+         with `streamsync rebuild --route {route}`, which reads the topic from its beginning and then removes what it does not have (`streamsync \
+         generation next --route {route}` leaves that be), and start them again. If the topic lacks rows: {}",
+        new_snapshot(known)
     )
 }
 

@@ -51,23 +51,17 @@ pub(crate) fn consumer(settings: &Settings) -> ClientConfig {
     config
 }
 
-/// For reading a topic from its beginning outside of any group. librdkafka wants a group's name even so; nothing is committed to it.
-pub(crate) fn scanner(settings: &Settings) -> ClientConfig {
+/// For reading, and for asking about the group or setting its offsets, without being in it. librdkafka wants a group's name for all of these
+/// and asks for its coordinator, so that it is the one to which a worker has its rights.
+pub(crate) fn outside(settings: &Settings) -> ClientConfig {
     let mut config = finish(ClientConfig::new(), settings);
     config
-        .set("group.id", format!("{}-control", settings.kafka.group))
+        .set("group.id", &settings.kafka.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true");
-    config
-}
-
-/// For asking about the group without being in it, and for setting its offsets while nobody is.
-pub(crate) fn outside(settings: &Settings) -> ClientConfig {
-    let mut config = scanner(settings);
-    config.set("group.id", &settings.kafka.group);
     config
 }
 

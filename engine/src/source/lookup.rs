@@ -26,7 +26,7 @@ pub struct Lookup {
 impl Lookup {
     /// Connects lazily: an error here is one of the configuration.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let mut config = client::scanner(settings);
+        let mut config = client::outside(settings);
         // The end is told, so that a log which ends with offsets that hold no record is not waited for.
         config.set("enable.partition.eof", "true");
         let consumer = BaseConsumer::from_config(&config)

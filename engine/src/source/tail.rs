@@ -35,7 +35,8 @@ struct Span {
     high: i64,
 }
 
-/// Reads a piece of a topic, in the order of time, then of partitions and offsets. At most `max_records`, the newest.
+/// Reads a piece of a topic, in the order of time, then of partitions and offsets. At most `max_records`: the newest, or from an offset on the
+/// oldest.
 ///
 /// # Errors
 /// Kafka is away, or the topic, the partition or the offset is not there.
@@ -56,14 +57,16 @@ pub fn read(settings: &Settings, topic: &str, piece: Piece, max_records: usize) 
     let collect = |starts: &BTreeMap<i32, i64>, keep| collect(&lookup, topic, &spans, starts, keep);
     let mut found = match piece {
         Piece::Last(count) => last(&spans, count.min(max_records), collect)?,
-        Piece::From { offset, partition } => collect(&starts(topic, &spans, offset, partition)?, max_records)?,
+        Piece::From { offset, partition } => first(&lookup, topic, &spans, &starts(topic, &spans, offset, partition)?, max_records)?,
     };
     found.sort_by_key(|event| (event.timestamp_ms, event.partition, event.offset));
-    let keep = match piece {
-        Piece::Last(count) => count.min(max_records),
-        Piece::From { .. } => max_records,
-    };
-    Ok(found.split_off(found.len().saturating_sub(keep)))
+    match piece {
+        Piece::Last(count) => Ok(found.split_off(found.len().saturating_sub(count.min(max_records)))),
+        Piece::From { .. } => {
+            found.truncate(max_records);
+            Ok(found)
+        }
+    }
 }
 
 fn starts(topic: &str, spans: &BTreeMap<i32, Span>, offset: i64, partition: Option<i32>) -> Result<BTreeMap<i32, i64>, Error> {
@@ -127,6 +130,35 @@ fn collect(
             }
             Ok(())
         })?;
+        found.extend(records);
+    }
+    Ok(found)
+}
+
+/// Of each partition the first `keep` records from its start on.
+fn first(
+    lookup: &Lookup,
+    topic: &str,
+    spans: &BTreeMap<i32, Span>,
+    starts: &BTreeMap<i32, i64>,
+    keep: usize,
+) -> Result<Vec<RecordedEvent>, Error> {
+    let mut found = Vec::new();
+    for (partition, start) in starts {
+        let Some(span) = spans.get(partition) else { continue };
+        let (mut records, mut from) = (Vec::new(), *start);
+        // Offsets without records make a stretch shorter than it is long.
+        while records.len() < keep && from < span.high {
+            let end = span.high.min(from.saturating_add((keep - records.len()) as i64));
+            let mut next = end;
+            lookup.read(&TopicPartition::new(topic, *partition), from, end, |message| {
+                records.push(recorded(message));
+                next = next.max(message.offset() + 1);
+                Ok(())
+            })?;
+            from = next;
+        }
+        records.truncate(keep);
         found.extend(records);
     }
     Ok(found)

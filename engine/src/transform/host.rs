@@ -137,6 +137,13 @@ pub enum SetupError {
 }
 
 impl SetupError {
+    /// Whether it is a registry that did not answer, which says nothing of the module.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::NotPulled { source, .. } if matches!(**source, PullError::Away { .. } | PullError::Late { .. }))
+    }
+}
+
+impl SetupError {
     /// Whether the same module may be started as soon as another instance ends.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Start { source: super::Error::NoPlace { .. }, .. })

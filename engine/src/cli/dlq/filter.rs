@@ -19,7 +19,8 @@ pub(super) struct Filter {
     /// Of this stage: decode, route, transform, plan or a sink's name.
     #[arg(long, value_name = "STAGE")]
     pub(super) stage: Option<String>,
-    /// Of the row with this key: one of the key's values, or the whole key as Kafka has it.
+    /// Of the row with this key: one of the key's values, or the whole key as the table or Kafka has it. Letters of which only a reference was
+    /// kept have none.
     #[arg(long, value_name = "KEY")]
     pub(super) key: Option<String>,
     /// Written at this time or later: 2026-01-31T12:00:00Z, 2026-01-31, or 15m, 12h, 7d for so long ago.
@@ -50,6 +51,9 @@ fn has_key(bytes: &[u8], wanted: &str) -> bool {
     }
     let Ok(json) = serde_json::from_slice::<serde_json::Value>(bytes) else { return false };
     let payload = if json.get("schema").is_some() { json.get("payload") } else { Some(&json) };
+    if payload.is_some() && payload == serde_json::from_str(wanted).ok().as_ref() {
+        return true;
+    }
     let is = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text == wanted,
         serde_json::Value::Null
@@ -119,6 +123,11 @@ mod tests {
         for key in [r#"{"id":7,"name":"x"}"#, r#"{"schema":{"type":"struct"},"payload":{"id":7}}"#, r#"{"id":"7"}"#, "7"] {
             assert!(has_key(key.as_bytes(), "7"), "{key}");
         }
+        let whole = r#"{"id":7,"line":"x"}"#;
+        for key in [r#"{"line":"x","id":7}"#, r#"{"schema":{"type":"struct"},"payload":{"id":7,"line":"x"}}"#] {
+            assert!(has_key(key.as_bytes(), whole), "{key}");
+        }
+        assert!(!has_key(br#"{"id":7,"line":"y"}"#, whole));
         for key in [r#"{"id":17}"#, r#"{"schema":{"id":7},"payload":{"id":1}}"#, "no json", r#"{"schema":null}"#, "[7]"] {
             assert!(!has_key(key.as_bytes(), "7"), "{key}");
         }

@@ -1,6 +1,6 @@
 //! `streamsync dlq redrive`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use clap::Args;
@@ -58,8 +58,10 @@ pub(super) async fn redrive(arguments: RedriveArguments) -> Exit {
         Ok(found) => found,
         Err(exit) => return exit,
     };
+    let mut missing = false;
     for id in wanted.iter().filter(|id| !chosen.iter().any(|letter| letter.id == **id)) {
         say_error(&format!("there is no letter {id} among those that the filters mean"));
+        missing = true;
     }
     chosen.retain(|letter| letter.closed.is_none());
     let more = chosen.len().saturating_sub(limit);
@@ -67,7 +69,7 @@ pub(super) async fn redrive(arguments: RedriveArguments) -> Exit {
     chosen.sort_by(|a, b| (&a.source, a.fence, a.offset).cmp(&(&b.source, b.fence, b.offset)));
     if chosen.is_empty() {
         say_error("no open letters");
-        return if wanted.is_empty() { Exit::Done } else { Exit::No };
+        return if missing { Exit::No } else { Exit::Done };
     }
     let parts = match parts(&settings).await {
         Ok(parts) => parts,
@@ -76,11 +78,16 @@ pub(super) async fn redrive(arguments: RedriveArguments) -> Exit {
             return Exit::No;
         }
     };
+    // A worker may have taken over another module since, which no file tells.
+    let routes: BTreeSet<&str> = chosen.iter().map(|letter| letter.route.as_str()).collect();
+    for (route, digest) in routes.iter().filter_map(|route| Some((route, parts.0.module(route)?))) {
+        say_error(&format!("route {route} is redriven by the module of the configuration, SHA-256 {digest}"));
+    }
     let exit = run(parts, &log, &chosen, Mode { apply, accept_unproven, format }).await;
     if more > 0 {
         say_error(&format!("{more} more; run it again, or raise --limit"));
     }
-    exit
+    if missing || more > 0 { Exit::No } else { exit }
 }
 
 async fn parts(settings: &Arc<crate::config::Settings>) -> std::result::Result<(Redriver, KafkaDeadLetters), String> {
