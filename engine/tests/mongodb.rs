@@ -14,6 +14,8 @@
 mod login;
 #[path = "sinks/mongodb.rs"]
 mod mongodb_store;
+#[path = "sinks/replies.rs"]
+mod replies;
 #[path = "sinks/restored.rs"]
 mod restored;
 #[path = "sinks/router.rs"]
@@ -22,6 +24,8 @@ mod router;
 mod server;
 #[path = "sinks/suite.rs"]
 mod suite;
+#[path = "sinks/wire.rs"]
+mod wire;
 
 use server::{runtime, server};
 
@@ -56,6 +60,14 @@ fn mongodb_wrong_password() {
 #[test]
 fn mongodb_takes_no_log_in() {
     runtime().block_on(login::what_a_failed_log_in_means());
+}
+
+#[test]
+fn mongodb_replies() {
+    runtime().block_on(async {
+        replies::a_message_that_is_cut_in_a_character_hides_no_code().await;
+        replies::every_page_has_the_size_that_was_asked_for().await;
+    });
 }
 
 #[test]

@@ -54,6 +54,9 @@ const IDENTITIES: &str = "_sync_identities";
 /// lanes than that wait for each other.
 const MAX_POOL_SIZE: u32 = 64;
 
+/// The driver's own default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A MongoDB database as a sink. Connects when it is first used.
 #[derive(Debug)]
 pub struct MongoDbSink {
@@ -115,7 +118,8 @@ impl MongoDbSink {
         let mut options = ClientOptions::parse(&self.settings.uri).await.map_err(|error| Fault::of_driver(what, &error))?;
         let limit = |configured: Option<Duration>| Some(configured.map_or(self.write_timeout, |own| own.min(self.write_timeout)));
         options.server_selection_timeout = limit(options.server_selection_timeout);
-        options.connect_timeout = limit(options.connect_timeout);
+        // The driver's monitors wait for as long, too, until they take a silent server for gone.
+        options.connect_timeout = limit(options.connect_timeout.or(Some(CONNECT_TIMEOUT)));
         options.max_pool_size = options.max_pool_size.or(Some(MAX_POOL_SIZE));
         options.app_name = options.app_name.or_else(|| Some("streamsync".to_owned()));
         let client = Client::with_options(options).map_err(|error| Fault::of_driver(what, &error))?;

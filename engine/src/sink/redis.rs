@@ -108,7 +108,11 @@ impl RedisSink {
                 }
             }
         }
-        let missing = || Err(self.servers.at("cluster").away("no server holds the key's slot"));
+        // A map with a hole, as a lost shard leaves it: the next try asks the cluster again.
+        let missing = || {
+            self.servers.forget_topology();
+            Err(self.servers.at("cluster").away("no server holds the key's slot"))
+        };
         results.into_iter().map(|result| result.unwrap_or_else(missing)).collect()
     }
 

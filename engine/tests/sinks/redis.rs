@@ -184,6 +184,15 @@ async fn times_to_live(store: &Redis) {
     assert!(matches!(marked.as_slice(), [Ok(WriteOutcome::Applied)]), "{marked:?}");
     let version: i64 = store.ask(&["TTL", &companion]).await;
     assert_eq!(version, -1);
+    // Nor with that of an older write which comes after it.
+    let earlier = store.sink.mark(&encode(store, &target, 0, &[delete("a", fence(1, 7))])).await;
+    assert!(matches!(earlier.as_slice(), [Ok(WriteOutcome::Applied)]), "{earlier:?}");
+    for (write, ttl_seconds) in [(delete("a", fence(1, 5)), 0), (put("a", fence(1, 6), "six"), 100)] {
+        let applied = store.one(&target, write, ttl_seconds).await;
+        assert!(matches!(applied, Ok(WriteOutcome::Applied)), "{applied:?}");
+        let version: i64 = store.ask(&["TTL", &companion]).await;
+        assert_eq!(version, -1);
+    }
 }
 
 /// A key that holds another type and no version is adopted like any other.

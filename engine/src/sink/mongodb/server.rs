@@ -52,8 +52,10 @@ impl Batch {
 impl Server for Database {
     fn run(&self, command: RawDocumentBuf) -> BoxFuture<'_, Result<RawDocumentBuf>> {
         async move {
-            let reply = self.run_raw_command(command).await?;
-            RawDocumentBuf::try_from(&reply).map_err(Error::from)
+            match self.run_raw_command(command).await {
+                Ok(reply) => RawDocumentBuf::try_from(&reply).map_err(Error::from),
+                Err(error) => unread(&error).ok_or(error),
+            }
         }
         .boxed()
     }
@@ -67,7 +69,23 @@ impl Server for Database {
     }
 }
 
+/// A reply that the driver could not read as a whole, although the command was carried out: a server cuts a long value in a message, perhaps in
+/// the midst of a character. What stands beside the message is whole.
+fn unread(error: &Error) -> Option<RawDocumentBuf> {
+    let reply = error.server_response()?;
+    let ok = reply.get("ok").ok()??;
+    let carried_out = ok.as_f64() == Some(1.0) || ok.as_i32() == Some(1) || ok.as_i64() == Some(1) || ok.as_bool() == Some(true);
+    carried_out.then(|| reply.clone())
+}
+
 async fn find_in(database: Database, command: RawDocumentBuf) -> Result<Batches> {
-    let batches = database.run_raw_cursor_command(command).batch().await?;
+    // The command's own counts for its first page alone; without one here the later ones are as large as a message may be.
+    let page = command.get_i32("batchSize").ok().and_then(|size| u32::try_from(size).ok());
+    let find = database.run_raw_cursor_command(command);
+    let find = match page {
+        Some(size) => find.batch_size(size),
+        None => find,
+    };
+    let batches = find.batch().await?;
     Ok(batches.map(|batch| batch.map(|reply| Batch(Kind::Reply(reply)))).boxed())
 }

@@ -140,8 +140,11 @@ impl MongoDbSink {
             let array = batch.documents().map_err(driver_fault)?;
             let ids = Elements::of(array).filter_map(|(_, document)| document.elements().find("_id"));
             let deletes: Vec<KeyWrite<'_>> = ids.map(|id| KeyWrite::new(collection, id, fence, partition, None)).collect();
-            for outcome in self.write_chunk(collection, &deletes, "").await {
-                outcome?;
+            // A server may send more than a page.
+            for chunk in deletes.chunks(page) {
+                for outcome in self.write_chunk(collection, chunk, "").await {
+                    outcome?;
+                }
             }
         }
         self.clear_marks(collection, fence).await
@@ -176,13 +179,15 @@ impl MongoDbSink {
             // A tombstone has the partition of its document, so that within the earlier generation the two can be compared.
             let deletes: Vec<KeyWrite<'_>> =
                 ghosts.map(|(id, partition)| KeyWrite::new(collection, id, tombstone, partition, None)).collect();
-            // A row of the generation that was dead-lettered is still a row: its document is old, not gone.
-            let marks = self.marks(&deletes.iter().collect::<Vec<_>>()).await?;
-            let marked = |delete: &KeyWrite<'_>| marks.get(&delete.key).is_some_and(|mark| mark.fence >= first.number());
-            let deletes: Vec<KeyWrite<'_>> = deletes.into_iter().filter(|delete| !marked(delete)).collect();
-            let removed = if deletes.is_empty() { Vec::new() } else { self.write_chunk(collection, &deletes, "").await };
-            for outcome in removed {
-                swept += u64::from(outcome? == WriteOutcome::Applied);
+            // A server may send more than a page.
+            for chunk in deletes.chunks(page) {
+                // A row of the generation that was dead-lettered is still a row: its document is old, not gone.
+                let marks = self.marks(&chunk.iter().collect::<Vec<_>>()).await?;
+                let marked = |delete: &KeyWrite<'_>| marks.get(&delete.key).is_some_and(|mark| mark.fence >= first.number());
+                let chunk: Vec<KeyWrite<'_>> = chunk.iter().filter(|delete| !marked(delete)).cloned().collect();
+                for outcome in self.write_chunk(collection, &chunk, "").await {
+                    swept += u64::from(outcome? == WriteOutcome::Applied);
+                }
             }
             tokio::time::sleep(began.elapsed() * REST_PER_WORK).await;
         }

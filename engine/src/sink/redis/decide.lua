@@ -2,7 +2,8 @@
 -- KEYS: the document; its version. ARGV[1]: the new version; ARGV[2]: the smallest fence of its generation.
 -- Fences are compared as text of 19 digits, because numbers are doubles here. docs/decisions/0003-redis-format.md has the positions.
 -- Answers: 1 applied, 2 duplicate, 3 conflict, 4 stale; the stored version where it is of another partition.
-local version = ARGV[1]
+-- Sets `version`, with the mark that it keeps, and `marked`: then it must not expire, as a tombstone does.
+local version, marked = ARGV[1], false
 local stored = redis.call('GET', KEYS[2])
 if stored then
   if #stored < 57 or string.byte(stored, 20) ~= 32 or string.byte(stored, 56) ~= 32 then
@@ -24,6 +25,6 @@ if stored then
   end
   -- A dead letter that is newer than this write keeps its mark.
   if mark and string.sub(stored, mark + 1) > is then
-    version = version .. string.sub(stored, mark)
+    version, marked = version .. string.sub(stored, mark), true
   end
 end

@@ -3,5 +3,9 @@
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('DEL', KEYS[1])
 end
-redis.call('SET', KEYS[2], version, 'EX', ARGV[3])
+if marked then
+  redis.call('SET', KEYS[2], version)
+else
+  redis.call('SET', KEYS[2], version, 'EX', ARGV[3])
+end
 return 1

@@ -89,8 +89,13 @@ impl At<'_> {
         let sink = self.sink.to_owned();
         match meaning(code).or(wrapped) {
             Some(Meaning::Away) => Error::Away { sink, message },
-            // An operator has ended a script that took too long.
-            None if said.starts_with("max number of clients") || said.contains("killed by user") => Error::Away { sink, message },
+            // An operator has ended a script that took too long. The last two are BUSY and LOADING, whose code the client drops while it connects.
+            None if ["max number of clients", "killed by user", "is busy running a script", "is loading the dataset"]
+                .iter()
+                .any(|words| said.contains(words)) =>
+            {
+                Error::Away { sink, message }
+            }
             Some(Meaning::Full) => Error::Full { sink, message },
             Some(Meaning::Refused(code)) => Error::Refused { sink, place: place.to_owned(), code, message },
             Some(Meaning::Setup(remedy)) => Error::Setup { sink, message: format!("{message}; {remedy}") },

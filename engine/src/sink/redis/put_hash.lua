@@ -1,6 +1,6 @@
 -- ARGV[3]: time to live of the document, ARGV[4]: of its version, in seconds, or 0 for none; then a name and a value for each field.
 -- The version is written first: a script that begins with DEL is not held to the server's memory limit.
-if ARGV[3] == '0' then
+if ARGV[3] == '0' or marked then
   redis.call('SET', KEYS[2], version)
 else
   redis.call('SET', KEYS[2], version, 'EX', ARGV[4])

@@ -15,7 +15,11 @@ if done.err then
   return redis.error_reply('BADJSON the JSON module refuses the document')
 end
 if ARGV[4] then
-  redis.call('SET', KEYS[2], version, 'EX', ARGV[5])
+  if marked then
+    redis.call('SET', KEYS[2], version)
+  else
+    redis.call('SET', KEYS[2], version, 'EX', ARGV[5])
+  end
   redis.call('EXPIRE', KEYS[1], ARGV[4])
 else
   redis.call('SET', KEYS[2], version)
