@@ -60,6 +60,8 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// Partitions of this worker.
     pub partitions_assigned: IntGauge,
+    /// 0 while no broker answers, or the consumer group has not taken this worker in.
+    pub kafka_up: IntGauge,
     /// Assignments and revocations seen.
     pub rebalances: IntCounter,
     /// Batches that wait for their write.
@@ -216,6 +218,7 @@ impl Metrics {
             last_settled: registered(r, GaugeVec::new(opts(&names::LAST_SETTLED_SECONDS), names::LAST_SETTLED_SECONDS.labels)?)?,
             commits: counters(r, &names::COMMITS)?,
             commit_seconds: histograms(r, &names::COMMIT_SECONDS, SECONDS)?.with_label_values::<&str>(&[]),
+            kafka_up: gauges(r, &names::KAFKA_UP)?.with_label_values::<&str>(&[]),
             partitions_assigned: gauges(r, &names::PARTITIONS_ASSIGNED)?.with_label_values::<&str>(&[]),
             rebalances: counters(r, &names::REBALANCES)?.with_label_values::<&str>(&[]),
             prepared_batches: gauges(r, &names::PREPARED_BATCHES)?.with_label_values::<&str>(&[]),

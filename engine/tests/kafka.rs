@@ -206,9 +206,14 @@ async fn a_restarted_worker_resumes_at_its_commit() {
     let mut second = member.read(kafka.source(1), 0).await;
     assert_eq!(read(&mut first, 250).await, (0..250).collect::<Vec<_>>());
     assert_eq!(read(&mut second, 10).await, (0..10).collect::<Vec<_>>());
-    member.source.commits().commit(&kafka.source(0), 200).await.unwrap();
     assert!(member.source.last_poll_age() < Duration::from_secs(5));
     let (commits, source) = (member.source.commits(), Arc::clone(&member.source));
+    // Told to stop, it is a member until what it has is settled.
+    source.stop();
+    let Some(SourceEvent::Revoked { partitions, lost: false, done }) = member.next().await else { panic!("its partitions stay") };
+    assert_eq!(partitions.len(), 2);
+    commits.commit(&kafka.source(0), 200).await.unwrap();
+    done.send(());
     member.leave().await;
     assert!(source.look(&kafka.source(0)).await.unwrap().is_none());
     assert!(source.read(StartAt { source: kafka.source(0), offset: 0 }).await.unwrap().is_none());

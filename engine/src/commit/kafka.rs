@@ -1,7 +1,6 @@
 //! The consumer group's offsets.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -9,6 +8,8 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::{Commits, Error};
 use crate::source::TopicPartition;
@@ -19,33 +20,34 @@ use crate::source::group::Membership;
 /// How long a lane waits for one commit. The attempt itself may live a little longer, on a blocking thread.
 const COMMIT_TIMEOUT: Duration = REQUEST_TIMEOUT;
 
-/// Commits through the worker's membership; never a partition that is not assigned to it.
+/// Commits through the worker's membership; never a partition that is not assigned to it. One at a time: librdkafka begins to read a partition, and
+/// ends a rebalance, only while none is under way.
 pub struct KafkaCommits {
     membership: Arc<Membership>,
-    /// Partitions with an attempt that has not come back: a coordinator that is away must not gather threads.
-    waiting: Arc<Mutex<HashSet<TopicPartition>>>,
+    turn: Arc<Mutex<()>>,
 }
 
 impl KafkaCommits {
     pub(crate) fn new(membership: Arc<Membership>) -> Self {
-        Self { membership, waiting: Arc::default() }
+        Self { membership, turn: Arc::default() }
     }
 
     async fn attempt(&self, source: &TopicPartition, next_offset: i64) -> Result<(), Error> {
         let away = |message: String| Error::Away { source_partition: source.clone(), message };
+        let Ok(turn) = timeout(COMMIT_TIMEOUT, Arc::clone(&self.turn).lock_owned()).await else {
+            return Err(away("the coordinator has not answered the attempts before this one".to_owned()));
+        };
         if !self.membership.owns(source) {
             return Err(Error::Lost { source_partition: source.clone() });
         }
-        let Some(attempt) = Attempt::begin(&self.waiting, source) else {
-            return Err(away("the coordinator has not answered the attempt before this one".to_owned()));
-        };
         let (membership, partition) = (Arc::clone(&self.membership), source.clone());
         let commit = tokio::task::spawn_blocking(move || {
             let result = commit_now(&membership, &partition, next_offset);
-            drop(attempt);
+            // Not before: a coordinator that is away must not gather threads.
+            drop(turn);
             result
         });
-        match tokio::time::timeout(COMMIT_TIMEOUT, commit).await {
+        match timeout(COMMIT_TIMEOUT, commit).await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => Err(away(format!("the commit's thread ended: {error}"))),
             Err(_) => Err(away(format!("no answer within {COMMIT_TIMEOUT:?}"))),
@@ -73,25 +75,6 @@ fn commit_now(membership: &Membership, source: &TopicPartition, next_offset: i64
 /// so before this member joins again, and with that the membership no longer owns it.
 fn is_lost(error: &KafkaError) -> bool {
     error.rdkafka_error_code().map(meaning) == Some(Meaning::Lost)
-}
-
-/// Held while an attempt lives.
-struct Attempt {
-    waiting: Arc<Mutex<HashSet<TopicPartition>>>,
-    source: TopicPartition,
-}
-
-impl Attempt {
-    fn begin(waiting: &Arc<Mutex<HashSet<TopicPartition>>>, source: &TopicPartition) -> Option<Self> {
-        let first = waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone());
-        first.then(|| Self { waiting: Arc::clone(waiting), source: source.clone() })
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.source);
-    }
 }
 
 #[cfg(test)]

@@ -80,27 +80,40 @@ impl KafkaDeadLetters {
         }
         self.prepare().await?;
         for window in letters.chunks(WINDOW) {
-            for sent in join_all(window.iter().map(|letter| self.send_one(records, letter))).await {
-                sent?;
+            let sent = join_all(window.iter().map(|letter| self.send_whole(records, letter))).await;
+            for (letter, sent) in window.iter().zip(sent) {
+                // The broker refuses letters that travelled together for their sum: each has a journey of its own first.
+                if !sent? && !self.send_whole(records, letter).await? {
+                    self.send_reference(records, letter).await?;
+                }
             }
         }
         Ok(())
     }
 
-    async fn send_one(&self, records: &RecordBatch, letter: &DeadLetter) -> Result<(), Error> {
-        let index = letter.record as usize;
-        let Some(record) = records.records.get(index) else {
-            return Err(self.setup(format!("a letter names record {index} of a batch of {}; report this", records.records.len())));
-        };
-        let size = record_bytes(records, index);
-        if size <= self.settings.dead_letters.max_bytes {
-            match self.produce(records, index, record, letter, None).await {
-                Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => {}
-                result => return result.map_err(|error| self.fault(&error)),
-            }
+    /// Sends a letter with its record; `false`: it is too large.
+    async fn send_whole(&self, records: &RecordBatch, letter: &DeadLetter) -> Result<bool, Error> {
+        let (index, record) = (letter.record as usize, self.record(records, letter)?);
+        if record_bytes(records, index) > self.settings.dead_letters.max_bytes {
+            return Ok(false);
         }
+        match self.produce(records, index, record, letter, None).await {
+            Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge)) => Ok(false),
+            result => result.map(|()| true).map_err(|error| self.fault(&error)),
+        }
+    }
+
+    async fn send_reference(&self, records: &RecordBatch, letter: &DeadLetter) -> Result<(), Error> {
+        let (index, record) = (letter.record as usize, self.record(records, letter)?);
+        let size = record_bytes(records, index);
         tracing::warn!(source = %records.source, offset = record.offset, bytes = size, "a dead letter is too large: only a reference is kept");
         self.produce(records, index, record, letter, Some(size)).await.map_err(|error| self.fault(&error))
+    }
+
+    fn record<'r>(&self, records: &'r RecordBatch, letter: &DeadLetter) -> Result<&'r SourceRecord, Error> {
+        records.records.get(letter.record as usize).ok_or_else(|| {
+            self.setup(format!("a letter names record {} of a batch of {}; report this", letter.record, records.records.len()))
+        })
     }
 
     /// One attempt; librdkafka repeats it by itself until `DELIVERY_TIMEOUT`.

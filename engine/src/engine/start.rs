@@ -38,6 +38,15 @@ struct Starting<'s> {
     source: &'s TopicPartition,
     route: Option<Arc<RouteSettings>>,
     health: &'s LaneHealth,
+    lost_offset: bool,
+}
+
+/// Why a partition is read again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss {
+    pub(super) at: Instant,
+    /// The log lost a position that was read already.
+    pub(super) of_offset: bool,
 }
 
 /// What was asked for partitions that came together: the control topic once, and each topic once.
@@ -95,12 +104,18 @@ impl Starts {
     /// Begins to read a partition. `None`: it has gone meanwhile; the error is what halts its route. `asked`: what partitions that came with
     /// it ask.
     pub(super) async fn start(&self, source: &TopicPartition, asked: Arc<Asked>, health: &LaneHealth) -> Result<Option<Ready>, Halt> {
-        self.starting(source, health).start(asked, false).await
+        self.starting(source, health, false).start(asked, false).await
     }
 
     /// The same after a loss, which the partition met at `lost_at`: the sinks must first be found fit.
-    pub(super) async fn start_again(&self, source: &TopicPartition, lost_at: Instant, health: &LaneHealth) -> Result<Option<Ready>, Halt> {
-        self.starting(source, health).start(self.asked_since(lost_at), true).await
+    pub(super) async fn start_again(&self, source: &TopicPartition, loss: Loss, health: &LaneHealth) -> Result<Option<Ready>, Halt> {
+        self.starting(source, health, loss.of_offset).start(self.asked_since(loss.at), true).await
+    }
+
+    /// What Kafka says of a topic now; `None` where it does not answer.
+    pub(super) async fn look_at(&self, topic: &str) -> Option<TopicFacts> {
+        let (facts, topic) = (Arc::clone(&self.topic_facts), topic.to_owned());
+        self.shared.machine.away(move || facts.facts(&topic)).await?.ok()
     }
 
     /// A loss meets many partitions at once: those that begin again beside each other ask once. What was asked before this one met it,
@@ -112,9 +127,9 @@ impl Starts {
         asked
     }
 
-    fn starting<'s>(&'s self, source: &'s TopicPartition, health: &'s LaneHealth) -> Starting<'s> {
+    fn starting<'s>(&'s self, source: &'s TopicPartition, health: &'s LaneHealth, lost_offset: bool) -> Starting<'s> {
         let route = self.shared.settings.routes.iter().find(|route| *route.topic == *source.topic).map(Arc::clone);
-        Starting { starts: self, shared: &self.shared, source, route, health }
+        Starting { starts: self, shared: &self.shared, source, route, health, lost_offset }
     }
 }
 
@@ -190,7 +205,7 @@ impl Starting<'_> {
         let settings = &self.shared.settings;
         let latest = found.identities.iter().map(|identity| identity.generation).max().unwrap_or(1);
         let watermarks: Vec<_> = states.iter().map(|state| (state.sink.name().to_owned(), state.watermark)).collect();
-        identity::resolve(&Known {
+        let known = Known {
             partition,
             stored: &found.identities,
             current: &found.facts,
@@ -200,7 +215,9 @@ impl Starting<'_> {
             begins_at: found.record.begins_at(latest, self.source.partition),
             group: &settings.kafka.group,
             route: self.route.as_ref().map_or(&*self.source.topic, |route| &route.name),
-        })
+        };
+        let start = identity::resolve(&known)?;
+        if self.lost_offset { Err(identity::lost_tail(&known, start.offset)) } else { Ok(start) }
     }
 
     /// Stores what has to be there before anything is read: the identity, the watermark in every sink, and the first commit.

@@ -11,15 +11,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::start::{Asked, Ready, Starts};
+use super::start::{Asked, Loss, Ready, Starts};
 use super::{Error, Parts, proof};
 use crate::http::{Coming, LaneHealth, Phase};
+use crate::identity::{self, Start};
 use crate::lane::{Backoff, End, Halt, Lane, Meter, Order, Shared};
 use crate::rollout::RouteRollout;
-use crate::source::{PartitionLag, Source, SourceEvent, TopicPartition};
+use crate::source::cluster::TopicFacts;
+use crate::source::{LagStatistics, PartitionLag, Source, SourceEvent, TopicPartition};
 
 /// How long the group's client may take, beside the drain, to leave and to close.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Topics are asked about so many times as seldom as sinks: each minute by default.
+const TOPICS_PER_LOSS_CHECK: u32 = 12;
 
 /// A member of the consumer group.
 pub(super) struct Worker {
@@ -37,6 +42,7 @@ pub(super) struct Worker {
     /// In one order, so that whatever is told to all of them is told in the same order each time.
     lanes: BTreeMap<TopicPartition, LaneHandle>,
     running: JoinSet<(TopicPartition, End)>,
+    looking: JoinSet<Vec<(Arc<str>, TopicFacts)>>,
     halted: HashSet<String>,
     /// Set when the worker has begun to stop: by then it ends, whatever Kafka's client does.
     stop_by: Option<Instant>,
@@ -51,7 +57,7 @@ enum Begin {
     /// With what those ask that came with it.
     First(Arc<Asked>),
     /// After a loss.
-    Again { lost_at: Instant, pause: Duration },
+    Again { loss: Loss, pause: Duration },
 }
 
 /// A running lane, from outside.
@@ -61,6 +67,10 @@ struct LaneHandle {
     meter: Arc<Meter>,
     /// Its route has halted because of another lane.
     halting: bool,
+    /// The topic's, and the first offset that was read.
+    start: Start,
+    /// It ends because its topic is another one by now.
+    changed: Option<String>,
 }
 
 impl Worker {
@@ -92,6 +102,7 @@ impl Worker {
             again: BTreeMap::new(),
             lanes: BTreeMap::new(),
             running: JoinSet::new(),
+            looking: JoinSet::new(),
             halted: HashSet::new(),
             stop_by: None,
             is_member: false,
@@ -104,6 +115,7 @@ impl Worker {
         let mut fault = None;
         let mut proving = JoinSet::new();
         proving.spawn(proof::watch(Arc::clone(&self.shared)));
+        let mut look_at = Instant::now() + self.shared.settings.loss_check_interval * TOPICS_PER_LOSS_CHECK;
         loop {
             tokio::select! {
                 biased;
@@ -115,6 +127,11 @@ impl Worker {
                 Some(ended) = self.running.join_next_with_id() => self.lane_ended(ended),
                 Some(started) = self.starting.join_next_with_id() => self.started(started),
                 rollout = lifted(&self.rollouts), if self.stop_by.is_none() => self.lift(&rollout),
+                Some(seen) = self.looking.join_next() => {
+                    self.topics_are(seen.unwrap_or_default());
+                    look_at = Instant::now() + self.shared.settings.loss_check_interval * TOPICS_PER_LOSS_CHECK;
+                }
+                () = tokio::time::sleep_until(look_at), if self.stop_by.is_none() && self.looking.is_empty() => self.look_at_topics(),
                 event = events.recv() => match event {
                     Some(SourceEvent::Fault(error @ crate::source::Error::Away { .. })) => {
                         tracing::warn!(brokers = self.shared.settings.kafka.brokers, error = %error, "waiting for Kafka");
@@ -181,15 +198,55 @@ impl Worker {
                 if statistics.joined {
                     self.joined();
                 }
-                for PartitionLag { source, lag, idle, .. } in statistics.partitions {
+                self.kafka_is(&statistics);
+                for PartitionLag { source, high, lag, idle, .. } in statistics.partitions {
                     let Some(lane) = self.lanes.get(&source) else { continue };
-                    if let Some(records) = lag {
+                    // Nothing was committed yet: all from the beginning on is left.
+                    if let Some(records) = lag.or_else(|| Some((high? - lane.start.offset).max(0))) {
                         lane.meter.lag(records);
                     }
                     lane.meter.idle(idle);
                 }
             }
             SourceEvent::Fault(_) => {}
+        }
+    }
+
+    /// Whether it can be worked with, for the status and the metrics.
+    fn kafka_is(&self, statistics: &LagStatistics) {
+        let trouble = match (statistics.connected, statistics.joined) {
+            (true, true) => None,
+            (true, false) => Some("the consumer group has not taken this worker in: its coordinator is away, or it rebalances".to_owned()),
+            (false, _) => Some(format!("no broker of {} answers", self.shared.settings.kafka.brokers)),
+        };
+        self.shared.metrics.kafka_up.set(i64::from(trouble.is_none()));
+        self.shared.health.kafka(trouble);
+    }
+
+    /// Asks once more what the topics are that are read: Kafka's client goes on in one that was deleted and created again, or does nothing any
+    /// more, and says neither.
+    fn look_at_topics(&mut self) {
+        let topics: BTreeSet<Arc<str>> = self.lanes.keys().map(|source| Arc::clone(&source.topic)).collect();
+        let starts = Arc::clone(&self.starts);
+        self.looking.spawn(async move {
+            let mut seen = Vec::with_capacity(topics.len());
+            for topic in topics {
+                seen.extend(starts.look_at(&topic).await.map(|facts| (topic, facts)));
+            }
+            seen
+        });
+    }
+
+    /// Lanes of a topic that is another one than they began with end, and begin again: that tells what has happened, and halts the route.
+    fn topics_are(&mut self, seen: Vec<(Arc<str>, TopicFacts)>) {
+        for (topic, facts) in seen {
+            for (source, lane) in self.lanes.iter_mut().filter(|(source, _)| source.topic == topic) {
+                if let Some(what) = identity::changed(&lane.start.identity, &facts) {
+                    tracing::warn!(%topic, partition = source.partition, what, "looking for what the topic is now");
+                    lane.changed = Some(what);
+                    Order::Abandon.give(&lane.orders);
+                }
+            }
         }
     }
 
@@ -207,7 +264,7 @@ impl Worker {
 
     /// The same with one whose lane ended so that it is to be read again. Where that happens again and again, as with one name for two
     /// servers, each round waits longer.
-    fn begin_again(&mut self, source: TopicPartition, lane: Option<&LaneHandle>, why: &str) {
+    fn begin_again(&mut self, source: TopicPartition, lane: Option<&LaneHandle>, why: &str, of_offset: bool) {
         let coming = lane.and_then(|lane| lane.meter.coming());
         if coming.is_none() {
             self.again.remove(&source);
@@ -215,7 +272,7 @@ impl Worker {
         let retry = &self.shared.settings.retry;
         let pause = self.again.entry(source.clone()).or_insert_with(|| Backoff::new(retry)).next_delay();
         let coming = self.shared.health.comes_again(coming, why);
-        self.come(source, Some(coming), Begin::Again { lost_at: Instant::now(), pause });
+        self.come(source, Some(coming), Begin::Again { loss: Loss { at: Instant::now(), of_offset }, pause });
     }
 
     /// Finds out where a partition starts, however long that takes, beside everything else. `coming`: what is told
@@ -230,9 +287,9 @@ impl Worker {
         let task = self.starting.spawn(async move {
             let ready = match begin {
                 Begin::First(asked) => starts.start(&named, asked, &health).await,
-                Begin::Again { lost_at, pause } => {
+                Begin::Again { loss, pause } => {
                     tokio::time::sleep(pause).await;
-                    starts.start_again(&named, lost_at, &health).await
+                    starts.start_again(&named, loss, &health).await
                 }
             };
             (named, health, ready)
@@ -283,7 +340,7 @@ impl Worker {
         };
         let named = source.clone();
         let task = self.running.spawn(async move { (named, lane.run(ordered).await) }).id();
-        self.lanes.insert(source, LaneHandle { task, orders, meter, halting: false });
+        self.lanes.insert(source, LaneHandle { task, orders, meter, halting: false, start, changed: None });
     }
 
     /// Partitions of this worker, those included that have not started.
@@ -316,7 +373,7 @@ impl Worker {
             }
         };
         order_all(&self.lanes, order);
-        let deadline = Instant::now() + self.shared.settings.drain_timeout;
+        let deadline = Instant::now() + self.shared.settings.drain_limit();
         while partitions.iter().any(|p| self.lanes.contains_key(p)) {
             tokio::select! {
                 biased;
@@ -347,10 +404,17 @@ impl Worker {
         };
         let lane = self.lanes.remove(&source);
         let halting = lane.as_ref().is_some_and(|lane| lane.halting);
+        let changed = lane.as_ref().and_then(|lane| lane.changed.clone());
         let (topic, partition) = (&source.topic, source.partition);
         match end {
             // The halt may be lifted by now, and this lane the last to have heard of it.
             End::Stopped if halting && self.held.contains(&source) => self.begin(source, Arc::default()),
+            End::Stopped
+                if let Some(why) = changed
+                    && self.held.contains(&source) =>
+            {
+                self.begin_again(source, lane.as_ref(), &why, false)
+            }
             End::Stopped => tracing::info!(%topic, partition, "partition released"),
             End::Behind { sink, what } => {
                 let name = self.shared.sinks.get(sink).map_or("", |sink| sink.name());
@@ -358,11 +422,11 @@ impl Worker {
                 if let Some(metrics) = self.shared.sink_metrics.get(sink) {
                     metrics.rewinds.inc();
                 }
-                self.begin_again(source, lane.as_ref(), &format!("sink {name}: {what}"));
+                self.begin_again(source, lane.as_ref(), &format!("sink {name}: {what}"), false);
             }
             End::OffsetLost(what) => {
                 tracing::warn!(%topic, partition, what, "looking for where the partition can be read");
-                self.begin_again(source, lane.as_ref(), &what);
+                self.begin_again(source, lane.as_ref(), &what, true);
             }
             End::Halted(halt) => self.halt(&source, halt),
         }

@@ -30,6 +30,8 @@ struct State {
     lanes: BTreeMap<u64, Arc<Lane>>,
     routes: BTreeMap<String, Route>,
     sinks: BTreeMap<String, Sink>,
+    /// Since when Kafka can't be worked with, and why.
+    kafka_away: Option<(u64, String)>,
 }
 
 /// How far the worker is.
@@ -106,6 +108,13 @@ impl Health {
     /// Says how far the worker is. Until it runs it is not ready.
     pub fn phase(&self, phase: Phase) {
         self.lock().phase = phase;
+    }
+
+    /// Why Kafka can't be worked with at the moment; `None` where it can.
+    pub fn kafka(&self, trouble: Option<String>) {
+        let now_ms = self.now_ms();
+        let away = &mut self.lock().kafka_away;
+        *away = trouble.map(|what| (away.as_ref().map_or(now_ms, |(since_ms, _)| *since_ms), what));
     }
 
     /// Names a route, so that it is shown also while this worker has none of its partitions.
@@ -224,6 +233,11 @@ impl Health {
             Phase::Running => {}
             Phase::Stopping => reasons.push("stopping".to_owned()),
         }
+        if let Some((since_ms, what)) = &state.kafka_away
+            && let Some(seconds) = too_long(*since_ms, now_ms, self.stalled_after)
+        {
+            reasons.push(format!("Kafka is away for {seconds} s: {what}"));
+        }
         for (name, route) in &state.routes {
             if let Some(message) = &route.halted {
                 reasons.push(format!("route {name} is halted: {message}"));
@@ -269,10 +283,7 @@ impl Lane {
     /// What is wrong with a partition that does not go on.
     fn stalled(&self, now_ms: u64, stalled_after: Duration) -> Option<String> {
         let TopicPartition { topic, partition } = &self.source;
-        let too_long = |since_ms: u64| {
-            let still = Duration::from_millis(now_ms.saturating_sub(since_ms));
-            (still > stalled_after).then_some(still.as_secs())
-        };
+        let too_long = |since_ms: u64| too_long(since_ms, now_ms, stalled_after);
         if let Some(coming) = &*self.coming()
             && let Some(seconds) = too_long(coming.since_ms)
         {
@@ -281,6 +292,12 @@ impl Lane {
         let seconds = too_long(self.moved_ms.load(Ordering::Relaxed)).filter(|_| self.waiting.load(Ordering::Relaxed))?;
         Some(format!("partition {partition} of {topic} has records waiting and settled none for {seconds} s"))
     }
+}
+
+/// For how many seconds something lasts, where that is too long.
+fn too_long(since_ms: u64, now_ms: u64, limit: Duration) -> Option<u64> {
+    let still = Duration::from_millis(now_ms.saturating_sub(since_ms));
+    (still > limit).then_some(still.as_secs())
 }
 
 impl LaneHealth {
@@ -375,6 +392,18 @@ mod tests {
         lane.kept();
         check(3_600_000, &[]);
         assert_eq!(lane.coming(), None);
+    }
+
+    #[test]
+    fn kafka_may_be_away_for_a_moment() {
+        let health = Health::new(Duration::from_secs(60));
+        health.phase(Phase::Running);
+        health.kafka(Some("no broker of a:1 answers".to_owned()));
+        assert_eq!(health.reasons_at(59_000), Vec::<String>::new());
+        health.kafka(Some("the group is away".to_owned()));
+        assert_eq!(health.reasons_at(61_500), ["Kafka is away for 61 s: the group is away"]);
+        health.kafka(None);
+        assert_eq!(health.reasons_at(61_500), Vec::<String>::new());
     }
 
     #[test]

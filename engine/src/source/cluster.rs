@@ -12,7 +12,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::client::{self, REQUEST_TIMEOUT};
-use super::fault::{Meaning, meaning};
+use super::fault::{Meaning, meaning, meaning_later};
 use super::{Error, native};
 use crate::config::Settings;
 
@@ -179,12 +179,12 @@ impl Cluster {
     }
 }
 
-/// What Kafka answered of a topic. `None`: it will not tell, now or later (an old broker, a missing right). A broker that is away will, so that
+/// What Kafka answered of a topic, which it has listed before. `None`: it will not tell, now or later (an old broker, a missing right). A broker that is away will, so that
 /// its silence must not be taken for that: what is not known is not checked.
 fn told<T>(topic: &str, what: &str, answer: Result<T, RDKafkaErrorCode>) -> Result<Option<T>, Error> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(code) if meaning(code) == Meaning::Away => {
+        Err(code) if meaning_later(code) == Meaning::Away => {
             Err(Error::Away { message: format!("topic {topic}: Kafka does not tell {what}: {code}") })
         }
         Err(code) => {

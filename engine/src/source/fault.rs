@@ -25,6 +25,12 @@ const OLD_BROKER: &str = "the broker is too old, or was told to use an older pro
 const BROKEN: &str = "a batch of records is broken, or unpacks to more than receive.message.max.bytes or than there is memory; nothing was skipped: let \
                       another replica lead the partition, or raise the limit in [kafka.properties], and restart the worker";
 
+/// The same for a client that was logged in before: librdkafka says `Authentication` of every connection that ends within its log-in, also where
+/// a broker that restarts has ended it.
+pub(crate) fn meaning_later(code: Code) -> Meaning {
+    if code == Code::Authentication { Meaning::Away } else { meaning(code) }
+}
+
 /// What a code means.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the client's list is open, and what it does not know of is tried again")]
 pub(crate) fn meaning(code: Code) -> Meaning {
@@ -93,6 +99,14 @@ pub(crate) fn meaning(code: Code) -> Meaning {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_in_that_has_succeeded_before_may_be_cut_off() {
+        assert_eq!((meaning(Code::Authentication), meaning_later(Code::Authentication)), (Meaning::Setup(CREDENTIALS), Meaning::Away));
+        for code in [Code::SaslAuthenticationFailed, Code::TopicAuthorizationFailed, Code::OffsetOutOfRange, Code::BrokerTransportFailure] {
+            assert_eq!(meaning_later(code), meaning(code));
+        }
+    }
 
     /// Every code that the client can return, by what it means; a code of a newer client is missing here until someone has looked at it.
     #[test]

@@ -1,7 +1,8 @@
 //! The consumer group's side: partitions come and go. A callback of librdkafka waits here, with a deadline, for whoever reads them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::REQUEST_TIMEOUT;
-use super::fault::{Meaning, meaning};
+use super::fault::{Meaning, meaning_later};
 use super::kafka::{CommittedPartition, LagStatistics, Reply, SourceEvent, StartAt};
 use super::reader::Slot;
 use super::{Error, TopicPartition};
+use crate::config::Settings;
 
 pub(crate) type GroupConsumer = BaseConsumer<GroupContext>;
 type KafkaSlot = Slot<PartitionQueue<GroupContext>>;
@@ -41,8 +43,10 @@ pub(crate) struct Membership {
     /// `None` when the thread has ended: then the receiver sees the channel closed.
     events: Mutex<Option<mpsc::Sender<SourceEvent>>>,
     /// Where reading is to begin, until the polling thread looks.
-    reads: Mutex<Vec<(StartAt, oneshot::Sender<ReadAnswer>)>>,
+    reads: Mutex<VecDeque<(StartAt, oneshot::Sender<ReadAnswer>)>>,
     pub(super) stopping: AtomicBool,
+    /// Whether a broker has ever taken this client.
+    pub(super) was_connected: AtomicBool,
     /// Partitions came and the worker did not hear of them in time: leave the group and join again.
     pub(super) rejoin: AtomicBool,
     started: Instant,
@@ -54,7 +58,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    pub(super) fn new(events: mpsc::Sender<SourceEvent>, max_poll_interval: Duration, drain_timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(events: mpsc::Sender<SourceEvent>, settings: &Settings) -> Arc<Self> {
         Arc::new(Self {
             consumer: OnceLock::new(),
             owned: Mutex::default(),
@@ -62,11 +66,12 @@ impl Membership {
             events: Mutex::new(Some(events)),
             reads: Mutex::default(),
             stopping: AtomicBool::new(false),
+            was_connected: AtomicBool::new(false),
             rejoin: AtomicBool::new(false),
             started: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
-            assign_timeout: max_poll_interval / 2,
-            drain_timeout: drain_timeout.min(max_poll_interval / 2),
+            assign_timeout: settings.kafka.max_poll_interval / 2,
+            drain_timeout: settings.drain_limit(),
         })
     }
 
@@ -131,20 +136,35 @@ impl Membership {
         let (answer, answered) = oneshot::channel();
         // After the thread's end nobody would answer: dropped, the sender says so.
         if locked(&self.events).is_some() {
-            locked(&self.reads).push((start, answer));
+            locked(&self.reads).push_back((start, answer));
         }
         answered
     }
 
-    /// Fulfils the wishes. A partition that is read already is taken out first: librdkafka then drops what it had fetched of it.
-    pub(super) fn serve_reads(&self, consumer: &Arc<GroupConsumer>) {
-        let wishes = std::mem::take(&mut *locked(&self.reads));
-        for (start, answer) in wishes {
-            if !answer.is_closed() {
-                // Nobody waits any more: the partition went meanwhile, and is not read.
-                answer.send(self.begin(consumer, &start)).ok();
-            }
+    /// Whether somebody waits for a partition to be read.
+    pub(super) fn has_wishes(&self) -> bool {
+        !locked(&self.reads).is_empty()
+    }
+
+    /// Fulfils one wish. A partition that is read already is taken out first: librdkafka then drops what it had fetched of it.
+    pub(super) fn serve_read(&self, consumer: &Arc<GroupConsumer>) {
+        let wish = locked(&self.reads).pop_front();
+        if let Some((start, answer)) = wish.filter(|(_, answer)| !answer.is_closed()) {
+            // Nobody waits any more: the partition went meanwhile, and is not read.
+            answer.send(self.begin(consumer, &start)).ok();
         }
+    }
+
+    /// Ends all readers and tells that all partitions go, which stay this member's until the group has taken them. Returns where it is answered
+    /// when all is settled and committed; `None` where there is nothing to wait for.
+    pub(super) fn give_up_all(&self, deadline: Instant) -> Option<std_mpsc::Receiver<()>> {
+        let partitions: Vec<TopicPartition> = locked(&self.owned).iter().cloned().collect();
+        if partitions.is_empty() {
+            return None;
+        }
+        locked(&self.slots).values().for_each(|slot| slot.close());
+        let (done, answer) = Reply::channel();
+        self.send(SourceEvent::Revoked { partitions, lost: false, done }, deadline).ok().map(|()| answer)
     }
 
     fn begin(&self, consumer: &Arc<GroupConsumer>, start: &StartAt) -> ReadAnswer {
@@ -196,7 +216,7 @@ impl Membership {
 /// Why a question about a partition has no answer. What a code says of positions, or of the membership, counts for nothing here: the
 /// rebalance takes away what is another's.
 fn unanswered(source: &TopicPartition, error: &KafkaError) -> Error {
-    match error.rdkafka_error_code().map_or(Meaning::Away, meaning) {
+    match error.rdkafka_error_code().map_or(Meaning::Away, meaning_later) {
         Meaning::Setup(remedy) => Error::Setup { message: format!("{source}: {error}; {remedy}") },
         Meaning::Away | Meaning::OffsetLost | Meaning::Lost | Meaning::TooLarge => Error::Away { message: format!("{source}: {error}") },
     }
@@ -215,6 +235,7 @@ impl GroupContext {
     /// Partitions come. Nothing of them is read before the worker says from where.
     fn take(&self, given: &TopicPartitionList) {
         let partitions = sources_of(given);
+        self.membership.was_connected.store(true, Ordering::Release);
         if self.membership.stopping.load(Ordering::Acquire) {
             return;
         }
@@ -255,7 +276,7 @@ impl GroupContext {
         let (done, answer) = Reply::channel();
         if !sources.is_empty() && self.membership.send(SourceEvent::Revoked { partitions: sources.clone(), lost, done }, deadline).is_ok() {
             // A dropped reply means that nobody settles anything any more: the same as done.
-            if answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            if answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) == Err(std_mpsc::RecvTimeoutError::Timeout) {
                 tracing::warn!("partitions go before their last batch was settled; whoever reads them next repeats it");
             }
         }
@@ -298,7 +319,11 @@ impl ConsumerContext for GroupContext {
 
 impl ClientContext for GroupContext {
     fn stats(&self, statistics: Statistics) {
-        let event = SourceEvent::Statistics(LagStatistics::of(&statistics, |source| self.membership.owns(source)));
+        let lag = LagStatistics::of(&statistics, |source| self.membership.owns(source));
+        if lag.connected {
+            self.membership.was_connected.store(true, Ordering::Release);
+        }
+        let event = SourceEvent::Statistics(lag);
         // The next one comes in a few seconds: a full queue may drop this one.
         self.membership.send(event, Instant::now()).ok();
     }

@@ -11,16 +11,19 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::statistics::{Partition, Statistics};
+use rdkafka::statistics::{Broker, Partition, Statistics};
 use tokio::sync::mpsc;
 
-use super::fault::{Meaning, meaning};
+use super::fault::{Meaning, meaning, meaning_later};
 use super::group::{GroupConsumer, GroupContext, Membership};
 use super::{Error, PartitionReader, Source, TopicPartition, client, native};
 use crate::commit::{Commits, KafkaCommits};
 use crate::config::Settings;
 
 const POLL: Duration = Duration::from_millis(100);
+
+/// The same while something is waited for.
+const SHORT_POLL: Duration = Duration::from_millis(10);
 
 /// The same error is told once in this time.
 const QUIET: Duration = Duration::from_secs(10);
@@ -77,6 +80,8 @@ pub struct StartAt {
 /// How far behind the member is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LagStatistics {
+    /// Whether a broker has answered a moment ago.
+    pub connected: bool,
     /// Whether the group knows this worker as a member, with or without partitions.
     pub joined: bool,
     /// The partitions that this worker has.
@@ -126,20 +131,24 @@ impl LagStatistics {
         }
         partitions.sort_by(|a, b| a.source.cmp(&b.source));
         let joined = statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady");
-        Self { joined, partitions }
+        Self { connected: statistics.brokers.values().any(answers), joined, partitions }
     }
 }
 
-/// A broker at whose log's end the consumer waits answers each half second, so one that is silent for longer says nothing of the log.
+/// A broker at whose log's end the consumer waits answers each half second, the group's coordinator each three: one that is silent for longer
+/// says nothing of the log.
+fn answers(broker: &Broker) -> bool {
+    broker.state == "UP" && u128::try_from(broker.rxidle).is_ok_and(|idle| idle < BROKER_SILENCE.as_micros())
+}
+
 fn idle(statistics: &Statistics, partition: &Partition) -> Option<Idle> {
     let broker = statistics.brokers.values().find(|broker| broker.nodeid == partition.broker)?;
-    let answers = broker.state == "UP" && u128::try_from(broker.rxidle).is_ok_and(|idle| idle < BROKER_SILENCE.as_micros());
     let reads_all = partition.fetch_state == "active"
         && partition.fetchq_cnt == 0
         && partition.ls_offset >= 0
         && partition.next_offset >= partition.ls_offset;
     let at_ms = statistics.time.saturating_mul(1000);
-    (answers && reads_all).then_some(Idle { read: partition.app_offset, end: partition.next_offset, at_ms })
+    (answers(broker) && reads_all).then_some(Idle { read: partition.app_offset, end: partition.next_offset, at_ms })
 }
 
 /// An answer that a callback waits for. Dropped: there is none.
@@ -167,7 +176,7 @@ pub struct KafkaSource {
 impl KafkaSource {
     /// Joins the group for the topics of all routes and those passed over. Events must be received until the channel closes.
     pub fn start(settings: &Settings, events: mpsc::Sender<SourceEvent>) -> Result<Arc<Self>, Error> {
-        let membership = Membership::new(events, settings.kafka.max_poll_interval, settings.drain_timeout);
+        let membership = Membership::new(events, settings);
         let setup = |error: KafkaError| Error::Setup { message: format!("{error}; check [kafka] in the configuration") };
         let context = GroupContext::new(Arc::clone(&membership));
         let consumer = Arc::new(BaseConsumer::from_config_and_context(&client::consumer(settings), context).map_err(setup)?);
@@ -232,9 +241,9 @@ struct Member {
 impl Member {
     fn run(mut self) {
         while !self.membership.stopping.load(Ordering::Acquire) {
-            self.poll();
-            // On this thread: between two polls no partition comes or goes.
-            self.membership.serve_reads(&self.consumer);
+            self.poll(if self.membership.has_wishes() { Duration::ZERO } else { POLL });
+            // On this thread, and one after a poll: a partition that goes by now was hardly given up unheard.
+            self.membership.serve_read(&self.consumer);
             if self.membership.rejoin.swap(false, Ordering::AcqRel) {
                 self.leave();
                 if let Err(error) = subscribe(&self.consumer, &self.topics) {
@@ -250,9 +259,9 @@ impl Member {
         membership.end();
     }
 
-    fn poll(&mut self) {
+    fn poll(&mut self, wait: Duration) {
         let consumer = Arc::clone(&self.consumer);
-        match consumer.poll(POLL) {
+        match consumer.poll(wait) {
             None => {}
             Some(Ok(message)) => self.stray(&message),
             Some(Err(error)) => self.fault(&error),
@@ -260,13 +269,26 @@ impl Member {
         self.membership.polled();
     }
 
-    /// Leaves the group: revokes what is assigned, by the same callback as a rebalance, and waits until the coordinator was asked to let this
-    /// member go. librdkafka does not ask any more once its close has begun, and the group then waits for the session's end.
+    /// Leaves the group, and waits until the coordinator was asked to let this member go. librdkafka does not ask any more once its close has
+    /// begun, and the group then waits for the session's end.
     fn leave(&mut self) {
+        self.drain();
+        // What is assigned is revoked by the same callback as in a rebalance; nothing is left to wait for there.
         self.consumer.unsubscribe();
-        let deadline = Instant::now() + self.membership.drain_timeout + client::REQUEST_TIMEOUT;
+        let deadline = Instant::now() + client::REQUEST_TIMEOUT;
         while !(self.membership.owns_nothing() && native::has_left(self.consumer.client())) && Instant::now() < deadline {
-            self.poll();
+            self.poll(SHORT_POLL);
+        }
+    }
+
+    /// Settles and commits while the group still hears from this member: one that has unsubscribed sends no heartbeats, and during a rebalance
+    /// librdkafka puts the unsubscription off.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + self.membership.drain_timeout;
+        let Some(answer) = self.membership.give_up_all(deadline) else { return };
+        // A dropped reply means that nobody settles anything any more: the same as done.
+        while answer.try_recv() == Err(std_mpsc::TryRecvError::Empty) && Instant::now() < deadline {
+            self.poll(SHORT_POLL);
         }
     }
 
@@ -291,7 +313,7 @@ impl Member {
             return;
         }
         self.last_fault = Some((code, Instant::now()));
-        self.tell(classify(error, code, fatal));
+        self.tell(classify(error, code, fatal, self.membership.was_connected.load(Ordering::Acquire)));
     }
 
     fn tell(&self, fault: Error) {
@@ -307,12 +329,13 @@ fn subscribe(consumer: &GroupConsumer, topics: &[String]) -> Result<(), KafkaErr
     consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn classify(error: &KafkaError, code: Option<RDKafkaErrorCode>, fatal: bool) -> Error {
+fn classify(error: &KafkaError, code: Option<RDKafkaErrorCode>, fatal: bool, was_connected: bool) -> Error {
     if let Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) = code {
         return Error::Away {
             message: format!("{error}: a topic of a route does not exist yet; it appears with the first change of its table"),
         };
     }
+    let meaning = if was_connected { meaning_later } else { meaning };
     let remedy = match code.map_or(Meaning::Away, meaning) {
         Meaning::Setup(remedy) => remedy,
         Meaning::Away | Meaning::OffsetLost | Meaning::Lost | Meaning::TooLarge if fatal => "restart the worker",

@@ -1,6 +1,7 @@
 //! A worker in a group with one member, whose log is in memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::rollout::{self, Change, Done, Requests};
 use streamsync::sink::Sink;
+use streamsync::source::cluster::{TopicFacts, Topics, UNKNOWN_ID};
 use streamsync::source::{
     self, BatchLimits, CommittedPartition, PartitionReader, RecordBatch, Reply, Source, SourceEvent, StartAt, TopicPartition,
 };
@@ -37,6 +39,9 @@ pub struct Log {
     pub committed: Mutex<BTreeMap<TopicPartition, i64>>,
     /// What whoever asks for the offsets hears instead.
     pub look: Mutex<Option<Unanswered>>,
+    pub topic_id: Mutex<String>,
+    /// Whether the next read finds that its offset is gone.
+    pub cut: AtomicBool,
     /// The partition of each read.
     pub reads: Mutex<Vec<i32>>,
     /// `None`: the member has left.
@@ -96,6 +101,12 @@ impl Log {
     }
 }
 
+impl Topics for Log {
+    fn facts(&self, topic: &str) -> Result<TopicFacts, source::Error> {
+        Ok(TopicFacts { topic_id: locked(&self.topic_id).clone(), ..OneTopic.facts(topic)? })
+    }
+}
+
 impl Commits for Log {
     fn commit<'a>(&'a self, source: &'a TopicPartition, next_offset: i64) -> BoxFuture<'a, Result<(), commit::Error>> {
         locked(&self.committed).insert(source.clone(), next_offset);
@@ -138,6 +149,9 @@ impl PartitionReader for Reader {
     fn next_batch(&mut self, _: BatchLimits) -> BoxFuture<'_, Result<Option<RecordBatch>, source::Error>> {
         async {
             loop {
+                if self.log.cut.swap(false, Ordering::Relaxed) {
+                    return Err(source::Error::OffsetLost { source_partition: self.source.clone(), message: "it is gone".to_owned() });
+                }
                 let next = |batches: &Vec<RecordBatch>| batches.iter().find(|batch| batch.records[0].offset >= self.offset).cloned();
                 let found = locked(&self.log.partitions).get(&self.source).and_then(next);
                 if let Some(batch) = found {
@@ -192,25 +206,27 @@ impl Running {
         let letters = Arc::new(MemoryDeadLetters::new(100));
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let health = Health::new(settings.http.stalled_after);
+        let log = Arc::new(Log {
+            partitions: Mutex::default(),
+            grown: watch::Sender::default(),
+            committed: Mutex::default(),
+            look: Mutex::default(),
+            topic_id: Mutex::new(UNKNOWN_ID.to_owned()),
+            cut: AtomicBool::new(false),
+            reads: Mutex::default(),
+            events: Mutex::default(),
+        });
         let parts = Parts {
             sinks: vec![Arc::clone(&one) as Arc<dyn Sink>, two],
             dead_letters: Arc::clone(&letters) as _,
             identities: Arc::clone(&identities) as _,
-            topics: Arc::new(OneTopic),
+            topics: Arc::clone(&log) as _,
             modules: vec![Arc::clone(&module)],
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             machine: Machine::REAL,
             settings: Arc::clone(&settings),
         };
-        let log = Arc::new(Log {
-            partitions: Mutex::default(),
-            grown: watch::Sender::default(),
-            committed: Mutex::default(),
-            look: Mutex::default(),
-            reads: Mutex::default(),
-            events: Mutex::default(),
-        });
         let member = Arc::clone(&log);
         let start = move |_: &streamsync::config::Settings, events| {
             *locked(&member.events) = Some(events);

@@ -139,7 +139,7 @@ async fn a_partition_without_news_keeps_its_watermarks_young() {
     let say = async |read, end, at_ms| {
         let partition =
             PartitionLag { source: source.clone(), high: None, committed: None, lag: None, idle: Some(Idle { read, end, at_ms }) };
-        log.tell(SourceEvent::Statistics(LagStatistics { joined: true, partitions: vec![partition] })).await;
+        log.tell(SourceEvent::Statistics(LagStatistics { connected: true, joined: true, partitions: vec![partition] })).await;
         tokio::time::sleep(running.settings.loss_check_interval * 3).await;
         let Watermark { next_offset, written_at_ms, .. } = stored().await;
         (next_offset, written_at_ms - first.written_at_ms)
@@ -154,6 +154,60 @@ async fn a_partition_without_news_keeps_its_watermarks_young() {
     assert_eq!(say(1, 3, at(420)).await, (3, 410_000), "behind the markers");
     assert_eq!(log.committed(0), Some(3));
     running.assert_goes_on();
+    running.stop().await.expect("in order");
+}
+
+/// Kafka's client says nothing of it, and may go on in the new topic, where the old one's offsets mean other records.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_created_again_is_noticed_while_it_is_read() {
+    let running = Running::start("", MemoryIdentities::default()).await;
+    let log = &running.log;
+    *locked(&log.topic_id) = "first".to_owned();
+    log.append(0, &[Put(1)]);
+    log.assign(0).await;
+    running.settled(0).await;
+    tokio::time::sleep(running.settings.loss_check_interval * 40).await;
+    running.assert_goes_on();
+    *locked(&log.topic_id) = "second".to_owned();
+    let halted = running.halted().await;
+    assert!(halted.contains("its id was first and is now second") && halted.contains("streamsync rebuild --route rows"), "{halted}");
+    assert_eq!(log.reads(), [0], "nothing of the new one is read");
+    running.stop().await.expect_err("halted");
+}
+
+/// What comes after a cut has the offsets of what was lost, and with them its versions.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_cut_off_behind_a_reader_is_not_read_on() {
+    let running = Running::start("", MemoryIdentities::default()).await;
+    let log = &running.log;
+    log.append(0, &[Put(1), Put(2)]);
+    log.assign(0).await;
+    running.settled(0).await;
+    log.cut.store(true, Ordering::Relaxed);
+    // Others have taken the lost records' place, so that the position is in the log again.
+    log.append(0, &[Put(3)]);
+    let halted = running.halted().await;
+    assert!(halted.contains("goes on with other records, from offset 2 on") && halted.contains("--after-snapshot"), "{halted}");
+    assert_eq!(running.stored(), [1, 2]);
+    running.stop().await.expect_err("halted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_away_is_told_of() {
+    let running = Running::start("", MemoryIdentities::default()).await;
+    let (log, kafka_up) = (&running.log, &running.metrics.kafka_up);
+    log.append(0, &[Put(1)]);
+    log.assign(0).await;
+    running.settled(0).await;
+    let say = async |connected, joined, up| {
+        log.tell(SourceEvent::Statistics(LagStatistics { connected, joined, partitions: Vec::new() })).await;
+        wait_for("it is heard", || kafka_up.get() == up).await;
+    };
+    say(true, true, 1).await;
+    say(false, true, 0).await;
+    running.assert_goes_on();
+    say(true, true, 1).await;
+    say(true, false, 0).await;
     running.stop().await.expect("in order");
 }
 

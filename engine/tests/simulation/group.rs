@@ -239,7 +239,7 @@ impl Member {
             let idle = kafka.next_record(source, read).is_none().then(|| Idle { read, end: kafka.high(source), at_ms });
             PartitionLag { source: source.clone(), high: None, committed: None, lag: None, idle }
         };
-        LagStatistics { joined: true, partitions: locked(&self.slots).iter().map(of_slot).collect() }
+        LagStatistics { connected: true, joined: true, partitions: locked(&self.slots).iter().map(of_slot).collect() }
     }
 
     fn all(&self) -> Vec<TopicPartition> {
