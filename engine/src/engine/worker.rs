@@ -20,8 +20,8 @@ use crate::rollout::RouteRollout;
 use crate::source::cluster::TopicFacts;
 use crate::source::{LagStatistics, PartitionLag, Source, SourceEvent, TopicPartition};
 
-/// How long the group's client may take, beside the drain, to leave and to close.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the group's client may take, beside the drain, to wait for a coordinator, to leave and to close.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Topics are asked about so many times as seldom as sinks: each minute by default.
 const TOPICS_PER_LOSS_CHECK: u32 = 12;

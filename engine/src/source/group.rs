@@ -47,6 +47,8 @@ pub(crate) struct Membership {
     pub(super) stopping: AtomicBool,
     /// Whether a broker has ever taken this client.
     pub(super) was_connected: AtomicBool,
+    /// Whether the group's coordinator was not to be reached when librdkafka last told.
+    pub(super) coordinator_away: AtomicBool,
     /// Partitions came and the worker did not hear of them in time: leave the group and join again.
     pub(super) rejoin: AtomicBool,
     started: Instant,
@@ -67,6 +69,7 @@ impl Membership {
             reads: Mutex::default(),
             stopping: AtomicBool::new(false),
             was_connected: AtomicBool::new(false),
+            coordinator_away: AtomicBool::new(false),
             rejoin: AtomicBool::new(false),
             started: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
@@ -323,6 +326,8 @@ impl ClientContext for GroupContext {
         if lag.connected {
             self.membership.was_connected.store(true, Ordering::Release);
         }
+        let is_up = statistics.cgrp.as_ref().is_some_and(|group| group.state == "up");
+        self.membership.coordinator_away.store(!is_up, Ordering::Release);
         let event = SourceEvent::Statistics(lag);
         // The next one comes in a few seconds: a full queue may drop this one.
         self.membership.send(event, Instant::now()).ok();

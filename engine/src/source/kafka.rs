@@ -130,7 +130,7 @@ impl LagStatistics {
             }
         }
         partitions.sort_by(|a, b| a.source.cmp(&b.source));
-        let joined = statistics.cgrp.as_ref().is_some_and(|group| group.join_state == "steady");
+        let joined = statistics.cgrp.as_ref().is_some_and(|group| group.state == "up" && group.join_state == "steady");
         Self { connected: statistics.brokers.values().any(answers), joined, partitions }
     }
 }
@@ -273,6 +273,11 @@ impl Member {
     /// begun, and the group then waits for the session's end.
     fn leave(&mut self) {
         self.drain();
+        // Without a coordinator librdkafka leaves by itself, and nobody hears of it.
+        let deadline = Instant::now() + client::REQUEST_TIMEOUT;
+        while self.membership.coordinator_away.load(Ordering::Acquire) && Instant::now() < deadline {
+            self.poll(SHORT_POLL);
+        }
         // What is assigned is revoked by the same callback as in a rebalance; nothing is left to wait for there.
         self.consumer.unsubscribe();
         let deadline = Instant::now() + client::REQUEST_TIMEOUT;
