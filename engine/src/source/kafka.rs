@@ -274,16 +274,13 @@ impl Member {
     fn leave(&mut self) {
         self.drain();
         // Without a coordinator librdkafka leaves by itself, and nobody hears of it.
-        let deadline = Instant::now() + client::REQUEST_TIMEOUT;
-        while self.membership.coordinator_away.load(Ordering::Acquire) && Instant::now() < deadline {
-            self.poll(SHORT_POLL);
-        }
+        let away =
+            |member: &Self| member.membership.coordinator_away.load(Ordering::Acquire) && !native::has_left(member.consumer.client());
+        self.poll_until(Instant::now() + client::REQUEST_TIMEOUT, |member| !away(member));
         // What is assigned is revoked by the same callback as in a rebalance; nothing is left to wait for there.
         self.consumer.unsubscribe();
-        let deadline = Instant::now() + client::REQUEST_TIMEOUT;
-        while !(self.membership.owns_nothing() && native::has_left(self.consumer.client())) && Instant::now() < deadline {
-            self.poll(SHORT_POLL);
-        }
+        let gone = |member: &Self| member.membership.owns_nothing() && native::has_left(member.consumer.client());
+        self.poll_until(Instant::now() + client::REQUEST_TIMEOUT, gone);
     }
 
     /// Settles and commits while the group still hears from this member: one that has unsubscribed sends no heartbeats, and during a rebalance
@@ -292,7 +289,11 @@ impl Member {
         let deadline = Instant::now() + self.membership.drain_timeout;
         let Some(answer) = self.membership.give_up_all(deadline) else { return };
         // A dropped reply means that nobody settles anything any more: the same as done.
-        while answer.try_recv() == Err(std_mpsc::TryRecvError::Empty) && Instant::now() < deadline {
+        self.poll_until(deadline, |_| answer.try_recv() != Err(std_mpsc::TryRecvError::Empty));
+    }
+
+    fn poll_until(&mut self, deadline: Instant, holds: impl Fn(&Self) -> bool) {
+        while !holds(self) && Instant::now() < deadline {
             self.poll(SHORT_POLL);
         }
     }

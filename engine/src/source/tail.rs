@@ -54,10 +54,14 @@ pub fn read(settings: &Settings, topic: &str, piece: Piece, max_records: usize) 
         let (low, high) = lookup.bounds(&TopicPartition::new(topic, partition))?;
         spans.insert(partition, Span { low, high });
     }
-    let collect = |starts: &BTreeMap<i32, i64>, keep| collect(&lookup, topic, &spans, starts, keep);
+    let collect =
+        |starts: &BTreeMap<i32, i64>, keep| of_each(topic, &spans, starts, |source, from, high| newest(&lookup, source, from, high, keep));
     let mut found = match piece {
         Piece::Last(count) => last(&spans, count.min(max_records), collect)?,
-        Piece::From { offset, partition } => first(&lookup, topic, &spans, &starts(topic, &spans, offset, partition)?, max_records)?,
+        Piece::From { offset, partition } => {
+            let starts = starts(topic, &spans, offset, partition)?;
+            of_each(topic, &spans, &starts, |source, from, high| oldest(&lookup, source, from, high, max_records))?
+        }
     };
     found.sort_by_key(|event| (event.timestamp_ms, event.partition, event.offset));
     match piece {
@@ -111,57 +115,50 @@ fn last(
     Ok(found)
 }
 
-/// The records from the starts to where the partitions end: of each partition the last `keep`.
-fn collect(
-    lookup: &Lookup,
+/// What `read` takes of each partition from its start to its end.
+fn of_each(
     topic: &str,
     spans: &BTreeMap<i32, Span>,
     starts: &BTreeMap<i32, i64>,
-    keep: usize,
+    read: impl Fn(&TopicPartition, i64, i64) -> Result<Vec<RecordedEvent>, Error>,
 ) -> Result<Vec<RecordedEvent>, Error> {
     let mut found = Vec::new();
     for (partition, from) in starts {
         let Some(span) = spans.get(partition) else { continue };
-        let mut records = VecDeque::new();
-        lookup.read(&TopicPartition::new(topic, *partition), *from, span.high, |message| {
-            records.push_back(recorded(message));
-            if records.len() > keep {
-                records.pop_front();
-            }
-            Ok(())
-        })?;
-        found.extend(records);
+        found.extend(read(&TopicPartition::new(topic, *partition), *from, span.high)?);
     }
     Ok(found)
 }
 
-/// Of each partition the first `keep` records from its start on.
-fn first(
-    lookup: &Lookup,
-    topic: &str,
-    spans: &BTreeMap<i32, Span>,
-    starts: &BTreeMap<i32, i64>,
-    keep: usize,
-) -> Result<Vec<RecordedEvent>, Error> {
-    let mut found = Vec::new();
-    for (partition, start) in starts {
-        let Some(span) = spans.get(partition) else { continue };
-        let (mut records, mut from) = (Vec::new(), *start);
-        // Offsets without records make a stretch shorter than it is long.
-        while records.len() < keep && from < span.high {
-            let end = span.high.min(from.saturating_add((keep - records.len()) as i64));
-            let mut next = end;
-            lookup.read(&TopicPartition::new(topic, *partition), from, end, |message| {
-                records.push(recorded(message));
-                next = next.max(message.offset() + 1);
-                Ok(())
-            })?;
-            from = next;
+/// The last `keep` records before an offset.
+fn newest(lookup: &Lookup, source: &TopicPartition, from: i64, high: i64, keep: usize) -> Result<Vec<RecordedEvent>, Error> {
+    let mut records = VecDeque::new();
+    lookup.read(source, from, high, |message| {
+        records.push_back(recorded(message));
+        if records.len() > keep {
+            records.pop_front();
         }
-        records.truncate(keep);
-        found.extend(records);
+        Ok(())
+    })?;
+    Ok(records.into())
+}
+
+/// The first `keep` records from an offset on.
+fn oldest(lookup: &Lookup, source: &TopicPartition, mut from: i64, high: i64, keep: usize) -> Result<Vec<RecordedEvent>, Error> {
+    let mut records = Vec::new();
+    // Offsets without records make a stretch shorter than it is long.
+    while records.len() < keep && from < high {
+        let end = high.min(from.saturating_add((keep - records.len()) as i64));
+        let mut next = end;
+        lookup.read(source, from, end, |message| {
+            records.push(recorded(message));
+            next = next.max(message.offset() + 1);
+            Ok(())
+        })?;
+        from = next;
     }
-    Ok(found)
+    records.truncate(keep);
+    Ok(records)
 }
 
 fn recorded(message: &BorrowedMessage<'_>) -> RecordedEvent {
