@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::docker::{Labelled, engine};
+use crate::docker::{Labelled, engine, host};
 use crate::images::{Image, Images};
-use crate::progress::{cargo, root, run, say, target_dir};
+use crate::progress::{cargo, programs, root, run, say, target_dir};
 
 const ROLES: [&str; 3] = ["kafka", "redis", "mongodb"];
 
 /// Provides images, components and programs, then runs the program `bench`; `stages` are the part of it that needs no images.
 pub(crate) fn bench(stages: bool) -> Result<()> {
-    let images = std::thread::spawn(move || -> Result<BTreeMap<String, Image>> {
-        if stages {
-            return Ok(BTreeMap::new());
-        }
+    if !stages {
+        // Before builds of many minutes.
         engine()?;
-        Images::read()?.provide(&ROLES)
+    }
+    let images = std::thread::spawn(move || -> Result<BTreeMap<String, Image>> {
+        if stages { Ok(BTreeMap::new()) } else { Images::read()?.provide(&ROLES) }
     });
     let guests = crate::build_guests()?;
     let mut build = cargo();
@@ -27,13 +27,14 @@ pub(crate) fn bench(stages: bool) -> Result<()> {
 
     let label = format!("streamsync.bench={}", std::process::id());
     let _removed_at_the_end = Labelled::new(label.clone())?;
-    let programs = target_dir().join("release");
+    let programs = programs("release");
     let mut bench = std::process::Command::new(programs.join("bench"));
     bench.current_dir(root());
     bench.env("STREAMSYNC_TEST_LABEL", &label);
     bench.env("STREAMSYNC_TEST_IMAGES", target_dir().join("images.json"));
     bench.env("STREAMSYNC_TEST_BINARY", programs.join("streamsync"));
     bench.env("STREAMSYNC_TEST_GUESTS", guests);
+    bench.envs(host().map(|host| ("DOCKER_HOST", host)));
     if stages {
         bench.arg("--stages");
     }

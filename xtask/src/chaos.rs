@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::docker::{Labelled, install};
+use crate::docker::Labelled;
+use crate::packages::install;
 use crate::progress::{cargo, plain, root, say, watch};
 use crate::suite;
 
@@ -14,8 +15,8 @@ const COUNT: &str = " scenarios ended equal";
 
 /// Runs the named scenarios, or all. The last line has their number.
 pub(crate) fn chaos(scenarios: &[String]) -> Result<()> {
-    let guests = crate::build_guests()?;
     suite::provide()?;
+    let guests = crate::build_guests()?;
     // One scenario moves a worker's clock; where the package can't be had, that scenario says so.
     if Path::new("/usr/bin/apt-get").exists()
         && let Err(error) = install(&[CLOCK_PACKAGE])

@@ -5,14 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::progress::{cargo, root, run, say, target_dir};
+use crate::progress::{cargo, programs, root, run, say};
 
 /// Builds the guests and the engine and starts `streamsync demo`; does not return when that works.
 pub(crate) fn demo(arguments: &[String]) -> Result<()> {
     let guests = crate::build_guests()?;
     run("building streamsync (minutes the first time, seconds afterwards)", cargo().args(["build", "--workspace", "--bin", "streamsync"]))?;
     say("starting the demo");
-    let program = target_dir().join("debug/streamsync");
+    let program = programs("debug").join("streamsync");
     let mut command = Command::new(&program);
     command.current_dir(root()).arg("demo").arg("--modules").arg(guests).args(arguments);
     // The demo takes this process's place: Ctrl-C and the exit code are its own.

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::progress::{cargo, plain, root, run, say, target_dir};
+use crate::progress::{cargo, plain, programs, root, run, say, target_dir};
 
 /// A folder for each target of `engine/fuzz/src/lib.rs`.
 const CORPUS: &str = "engine/fuzz/corpus";
@@ -71,7 +71,7 @@ fn build() -> Result<PathBuf> {
     build.args(["build", "--workspace", "--features", "streamsync-fuzz/libfuzzer", "--bin", "fuzz"]);
     build.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
     run("building the fuzz targets", &mut build)?;
-    Ok(target_dir().join("debug/fuzz"))
+    Ok(programs("debug").join("fuzz"))
 }
 
 /// What is found on the way is kept in `target/fuzz`; the repository's corpus is only read.

@@ -10,11 +10,13 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::docker::{docker, has_image, install};
+use crate::docker::{docker, has_image};
+use crate::packages::install;
 use crate::progress::{cache_dir, capture, root, say, target_dir};
+use crate::proxies;
+use crate::pull::{Pulled, pull};
 
-const PROBE_LIMIT: Duration = Duration::from_secs(30);
-const PULL_LIMIT: Duration = Duration::from_secs(900);
+const INSPECT_LIMIT: Duration = Duration::from_secs(30);
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
 #[derive(Deserialize)]
@@ -52,7 +54,7 @@ pub(crate) struct Image {
 /// Where images come from, for one run.
 pub(crate) struct Images {
     named: Named,
-    /// Set once a pull failed: the others are not tried then.
+    /// Set once the registry could not be reached: no other image is tried then.
     unreachable: AtomicBool,
 }
 
@@ -135,16 +137,19 @@ impl Images {
         if self.unreachable.load(Ordering::Relaxed) {
             return false;
         }
-        let pulled = capture("docker manifest inspect", docker().args(["manifest", "inspect", image]), PROBE_LIMIT).and_then(|_| {
-            say(format_args!("pulling {image}"));
-            capture("docker pull", docker().args(["pull", "-q", image]), PULL_LIMIT)
-        });
-        if let Err(error) = &pulled {
-            let reason = error.to_string().lines().last().unwrap_or_default().to_owned();
-            say(format_args!("{image} can't be pulled ({reason}): images are built from deploy/images instead"));
-            self.unreachable.store(true, Ordering::Relaxed);
+        say(format_args!("pulling {image}"));
+        match pull(image) {
+            Pulled::Here => true,
+            Pulled::Refused(reason) => {
+                say(format_args!("{image} can't be pulled ({reason}): one is built here in its place, where that can be done"));
+                false
+            }
+            Pulled::Unreachable(reason) => {
+                say(format_args!("{image} can't be pulled ({reason}): no other is tried, images are built here instead"));
+                self.unreachable.store(true, Ordering::Relaxed);
+                false
+            }
         }
-        pulled.is_ok()
     }
 }
 
@@ -156,7 +161,7 @@ fn build_role(name: &str, role: &Role, folder: &str, base: &str) -> Result<(Stri
 /// Builds a folder, unless an image of the same content and base is here.
 fn build(name: &str, context: &Path, base: &str, stage: Option<&str>) -> Result<String> {
     let mut hash = Sha256::new();
-    hash.update(capture("docker image inspect", docker().args(["image", "inspect", "--format", "{{.Id}}", base]), PROBE_LIMIT)?);
+    hash.update(capture("docker image inspect", docker().args(["image", "inspect", "--format", "{{.Id}}", base]), INSPECT_LIMIT)?);
     hash.update(stage.unwrap_or_default());
     hash_folder(context, &mut hash)?;
     let tag = format!("streamsync-{name}:{}", short(hash));
@@ -166,10 +171,9 @@ fn build(name: &str, context: &Path, base: &str, stage: Option<&str>) -> Result<
     say(format_args!("building {tag}"));
     let mut command = docker();
     command.args(["build", "-q", "-t", &tag, "--build-arg", &format!("BASE={base}")]);
-    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
-        if std::env::var_os(proxy).is_some() {
-            command.args(["--build-arg", proxy]);
-        }
+    for (name, value) in proxies::variables() {
+        // By its name alone, because a proxy's address may have a password and every user sees a command's arguments.
+        command.env(name, value).args(["--build-arg", name]);
     }
     if let Some(stage) = stage {
         command.args(["--target", stage]);
@@ -233,7 +237,7 @@ fn debian_mirror() -> Result<String> {
         .context("this machine's apt sources name no Debian mirror: set STREAMSYNC_DEBIAN_MIRROR to one's URL")
 }
 
-/// What lets a client inside a build reach what this machine reaches: certificate authorities, pip's and Maven's settings.
+/// What lets a client inside a build reach what this machine reaches: certificate authorities, apt's proxies, pip's and Maven's settings.
 fn machine_settings(into: &Path) -> Result<()> {
     std::fs::create_dir_all(into)?;
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
@@ -248,6 +252,11 @@ fn machine_settings(into: &Path) -> Result<()> {
         let content = candidates.into_iter().flatten().find_map(|file| std::fs::read(file).ok()).unwrap_or_default();
         std::fs::write(into.join(name), content)?;
     }
+    let maven = into.join("maven.xml");
+    if std::fs::read(&maven)?.is_empty() {
+        std::fs::write(&maven, proxies::for_maven().unwrap_or_default())?;
+    }
+    std::fs::write(into.join("apt.conf"), proxies::of_apt())?;
     Ok(())
 }
 

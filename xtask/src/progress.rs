@@ -2,8 +2,9 @@
 //! program that fails shows the end of what it printed.
 #![expect(clippy::print_stdout, reason = "the one module that writes to the terminal")]
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -14,6 +15,11 @@ static START: OnceLock<Instant> = OnceLock::new();
 
 /// Variables that `cargo run` sets for the program it runs.
 const OF_THIS_CRATE: [&str; 6] = ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_PRIMARY_", "OUT_DIR"];
+
+/// Variables that tell cargo where to build; the first counts before the second.
+const TARGET_DIRS: [&str; 2] = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
+
+const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Seconds since the command started.
 pub(crate) fn elapsed() -> u64 {
@@ -33,12 +39,30 @@ pub(crate) fn plain(message: impl std::fmt::Display) {
 /// The repository's root: the folder above this crate.
 pub(crate) fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    here.parent().map_or_else(|| here.clone(), std::path::Path::to_path_buf)
+    here.parent().map_or_else(|| here.clone(), Path::to_path_buf)
 }
 
-/// `target`, or where cargo was told to build.
+/// `target`, or where cargo was told to build, by a variable or in its own configuration.
 pub(crate) fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+    static ASKED: OnceLock<PathBuf> = OnceLock::new();
+    // A cargo that does not say it builds nothing either, and then says why.
+    ASKED.get_or_init(|| ask_target_dir().unwrap_or_else(|_| root().join("target"))).clone()
+}
+
+/// In the folder that the command was started in, as the cargo that built this program was: a relative path counts from there.
+fn ask_target_dir() -> Result<PathBuf> {
+    let mut metadata = Command::new(cargo_program());
+    metadata.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(root().join("Cargo.toml"));
+    let metadata: serde_json::Value = serde_json::from_str(&capture("cargo metadata", &mut metadata, ASK_LIMIT)?)?;
+    metadata.get("target_directory").and_then(serde_json::Value::as_str).map(PathBuf::from).context("cargo names no target directory")
+}
+
+/// The folder of a profile's programs, `debug` or `release`. It lies beside the one that cargo has put this program into: `build.target`
+/// has one more folder on the way.
+pub(crate) fn programs(profile: &str) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    let profiles = own.as_deref().and_then(Path::parent).and_then(Path::parent);
+    profiles.map_or_else(target_dir, Path::to_path_buf).join(profile)
 }
 
 /// Kept between runs and never depended on: downloads, the base image's archive, tools.
@@ -54,8 +78,12 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
 
 /// A cargo command in the repository's root; by the toolchain that runs this.
 pub(crate) fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(cargo_program());
     command.current_dir(root()).stdin(Stdio::null());
+    if TARGET_DIRS.iter().any(|name| std::env::var_os(name).is_some()) {
+        // A relative path would count from the root now.
+        command.env(TARGET_DIRS[0], target_dir());
+    }
     // What cargo told this program of itself. Handed on, it makes build scripts that ask for it run again, and with them all
     // that stands on their crates, each time between a cargo that a person types and one that is started from here.
     for (name, _) in std::env::vars_os() {
@@ -65,6 +93,10 @@ pub(crate) fn cargo() -> Command {
         }
     }
     command
+}
+
+fn cargo_program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Runs it with its output on the terminal.

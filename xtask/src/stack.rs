@@ -7,20 +7,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::connect;
-use crate::docker::{docker, engine};
+use crate::docker::{CONTAINERS, NETWORKS, VOLUMES, docker, engine, remove, version};
 use crate::images::{Images, copy_folder};
-use crate::progress::{cache_dir, capture, cargo, plain, root, run, say, target_dir};
+use crate::progress::{cache_dir, capture, cargo, plain, programs, root, run, say, target_dir};
 use crate::seed;
 
 const CONNECT_ADDRESS: &str = "127.0.0.1:18083";
 const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
 const STEP_LIMIT: Duration = Duration::from_secs(180);
+/// What Compose gives to all that belongs to the project of deploy/compose.yaml.
+const PROJECT: &str = "com.docker.compose.project=streamsync";
+/// The addresses of the shipped configuration, and deploy/compose.yaml's ports for this machine.
+const ADDRESSES: [(&str, &str); 3] =
+    [("localhost:9092", "127.0.0.1:19092"), ("localhost:6379", "127.0.0.1:16379"), ("localhost:27017", "127.0.0.1:17017")];
 
 /// Starts the stack, or brings it up to date.
 pub(crate) fn up(customers: u32, orders: u32) -> Result<()> {
+    engine()?;
     let guests = crate::build_guests()?;
     run("building streamsync", cargo().args(["build", "--workspace", "--bin", "streamsync"]))?;
-    engine()?;
     let images = Images::read()?;
     let provided = images.provide(&ROLES)?;
     let context = streamsync_context(&guests)?;
@@ -49,7 +54,8 @@ pub(crate) fn up(customers: u32, orders: u32) -> Result<()> {
     capture("docker compose up streamsync", compose.command().args(started), STEP_LIMIT)?;
     let stand_in = provided.get("mongodb").and_then(|image| image.stand_in.clone());
     wait_for_row(&compose)?;
-    show(&compose, stand_in.as_deref(), prometheus.is_some());
+    let config = write_config(&guests)?;
+    show(&compose, &config, stand_in.as_deref(), prometheus.is_some());
     Ok(())
 }
 
@@ -63,16 +69,17 @@ pub(crate) fn images() -> Result<()> {
     Ok(())
 }
 
-/// Stops the stack and removes its containers and volumes.
+/// Removes the stack's containers and volumes, whichever checkout started it: by Compose's label, so that neither its files nor Compose
+/// itself need be here. Its data go with it, so nothing has to end in good order.
 pub(crate) fn down() -> Result<()> {
-    engine()?;
-    if !environment_file().exists() {
-        say("nothing to stop: `cargo xtask up` was not run in this checkout");
-        return Ok(());
+    if version().is_none() {
+        bail!("no Docker engine answers (`docker version`), so nothing can be removed: start the one that has the stack, and run again");
     }
-    let compose = Compose::find(&None)?;
-    capture("docker compose down", compose.command().args(["--profile", "prometheus", "down", "-v", "--remove-orphans"]), STEP_LIMIT)?;
-    say("the stack and its data are gone");
+    let mut found = false;
+    for kind in [&CONTAINERS, &NETWORKS, &VOLUMES] {
+        found |= remove(kind, PROJECT)?;
+    }
+    say(if found { "the stack and its data are gone" } else { "nothing to stop: there is no stack" });
     Ok(())
 }
 
@@ -133,12 +140,26 @@ fn streamsync_context(guests: &Path) -> Result<PathBuf> {
     let context = target_dir().join("images/streamsync");
     copy_folder(&root().join("deploy/images/streamsync"), &context)?;
     copy_folder(guests, &context.join("transforms"))?;
-    for (from, name) in [(target_dir().join("debug/streamsync"), "streamsync"), (root().join("deploy/streamsync.toml"), "streamsync.toml")]
-    {
+    for (from, name) in [(programs("debug").join("streamsync"), "streamsync"), (root().join("deploy/streamsync.toml"), "streamsync.toml")] {
         std::fs::copy(&from, context.join(name)).with_context(|| format!("copy {}", from.display()))?;
     }
     strip(&context.join("streamsync"));
     Ok(context)
+}
+
+/// The shipped configuration for commands on this machine, with its modules beside it.
+fn write_config(guests: &Path) -> Result<PathBuf> {
+    let folder = target_dir().join("up");
+    copy_folder(guests, &folder.join("transforms"))?;
+    let shipped = root().join("deploy/streamsync.toml");
+    let text = std::fs::read_to_string(&shipped).with_context(|| format!("read {}", shipped.display()))?;
+    let file = folder.join("streamsync.toml");
+    std::fs::write(&file, for_this_machine(text)).with_context(|| format!("write {}", file.display()))?;
+    Ok(file)
+}
+
+fn for_this_machine(shipped: String) -> String {
+    ADDRESSES.iter().fold(shipped, |text, (from, to)| text.replace(from, to))
 }
 
 /// The image gets no debug information, where binutils are there to remove it.
@@ -214,13 +235,13 @@ fn wait(what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
     bail!("{what}: not there after {} s", STEP_LIMIT.as_secs())
 }
 
-fn show(compose: &Compose, stand_in: Option<&str>, prometheus: bool) {
+fn show(compose: &Compose, config: &Path, stand_in: Option<&str>, prometheus: bool) {
     let container = |service: &str| {
         let id = capture("docker compose ps", compose.command().args(["ps", "-q", service]), STEP_LIMIT).unwrap_or_default();
         let name = capture("docker inspect", docker().args(["inspect", "--format", "{{.Name}}", id.trim()]), STEP_LIMIT);
         name.map_or_else(|_| format!("streamsync-{service}-1"), |name| name.trim().trim_start_matches('/').to_owned())
     };
-    let (mysql, redis, mongodb) = (container("mysql"), container("redis"), container("mongodb"));
+    let (mysql, redis, mongodb, worker) = (container("mysql"), container("redis"), container("mongodb"), container("streamsync"));
     say("the stack is up; `cargo xtask down` removes it. Metrics: http://127.0.0.1:9464/metrics");
     if prometheus {
         say("Prometheus: http://127.0.0.1:19090");
@@ -237,5 +258,27 @@ fn show(compose: &Compose, stand_in: Option<&str>, prometheus: bool) {
         plain(format_args!("docker exec {mongodb} /opt/secantus/bin/python /opt/secantus/find-one.py ecommerce customers 1"));
     } else {
         plain(format_args!("docker exec {mongodb} mongosh --quiet ecommerce --eval 'db.customers.findOne({{_id: 1}})'"));
+    }
+    let program = programs("debug").join("streamsync");
+    plain(format_args!("\nThe worker alone: docker stop {worker}, docker start {worker}. Commands for this machine:"));
+    plain(format_args!("{} generation show --config {}", program.display(), config.display()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::read_to_string;
+
+    use super::{ADDRESSES, Result, for_this_machine, root};
+
+    #[test]
+    fn the_configuration_for_this_machine_has_the_ports_of_the_stack() -> Result<()> {
+        let shipped = read_to_string(root().join("deploy/streamsync.toml"))?;
+        let compose = read_to_string(root().join("deploy/compose.yaml"))?;
+        for (from, to) in ADDRESSES {
+            assert!(shipped.contains(from), "{from} is not in the shipped configuration");
+            assert!(compose.contains(&format!("\"{to}:")), "{to} is no port of the stack");
+        }
+        assert!(!for_this_machine(shipped).contains("localhost"));
+        Ok(())
     }
 }

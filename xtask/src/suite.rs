@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::docker::{Labelled, docker, engine};
+use crate::docker::{Labelled, docker, engine, host};
 use crate::images::{Image, Images};
 use crate::languages;
 use crate::mutants;
-use crate::progress::{cache_dir, capture, cargo, plain, root, say, target_dir, watch};
+use crate::progress::{cache_dir, capture, cargo, plain, programs, root, say, target_dir, watch};
 use crate::simulate::{self, What};
 
 const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
@@ -48,53 +49,82 @@ pub(crate) fn test() -> Result<()> {
 }
 
 fn steps(tally: &mut Tally) -> Result<()> {
-    let images = std::thread::spawn(provide);
+    // What the machine lacks is told before anything is built. What needs none of it runs all the same.
+    let engine = tally.settle("Docker", engine());
+    let tools = tally.settle("tools of the languages", languages::prepare());
+    let images = engine.map(|()| thread::spawn(|| Images::read()?.provide(&ROLES)));
     let guests = crate::build_guests()?;
     // One selection of packages for all steps: another one would compile the dependencies again, with other features. The program
     // itself is among them, because the engine's integration tests need it.
     tally.cargo("compiling all tests and streamsync", cargo().args(["test", "--workspace", "--no-run", "--quiet"]))?;
-    let languages = {
+    let languages = tools.map(|()| {
         let guests = guests.clone();
-        std::thread::spawn(move || languages::provide(&target_dir().join("debug/streamsync"), &guests))
-    };
+        thread::spawn(move || languages::provide(&programs("debug").join("streamsync"), &guests))
+    });
     tally.cargo("unit and property tests", cargo().args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins"]))?;
     tally.cargo("histories in virtual time", &mut simulate::command(&What::Histories { from: 0, count: HISTORIES }))?;
     tally.mutants();
     tally.cargo("transforms, natively", cargo().args(["test", "--no-fail-fast", "--manifest-path", "transforms/Cargo.toml"]))?;
 
-    let images = images.join().unwrap_or_else(|_| bail!("the thread that provides the images panicked")).context("images")?;
-    let stand_in = images.get("mongodb").and_then(|image| image.stand_in.clone());
-    match &stand_in {
-        Some(product) => {
+    let images = images.and_then(|images| tally.settle("images", joined(images)));
+    let languages = languages.and_then(|languages| tally.settle("transforms of all languages", joined(languages)));
+    let stand_in = images.as_ref().and_then(|images| images.get("mongodb")?.stand_in.clone());
+    match (&images, &stand_in) {
+        (None, _) => say("there are no images: nothing is tested on real systems"),
+        (Some(_), Some(product)) => {
             say(format_args!("MongoDB's place is taken by a stand-in, {product}: what passes on it is not proven for MongoDB"))
         }
-        None => say("MongoDB is the official image"),
+        (Some(_), None) => say("MongoDB is the official image"),
     }
-    let languages = languages.join().unwrap_or_else(|_| bail!("the thread that builds the transforms of all languages panicked"))?;
-    conformance(tally, &images, &languages)?;
-    suite(tally, &guests)?;
+    conformance(tally, images.as_ref(), languages.as_deref())?;
+    if images.is_some() {
+        suite(tally, &guests)?;
+    }
     if let Some(product) = stand_in {
         say(format_args!("MongoDB was a stand-in: {product}"));
     }
     Ok(())
 }
 
-/// The sinks' conformance and the engine's other integration tests, on stores of their own; `languages` are the transforms to compare.
-fn conformance(tally: &mut Tally, images: &BTreeMap<String, Image>, languages: &Path) -> Result<()> {
-    let label = format!("streamsync.conformance={}", std::process::id());
-    let _removed_at_the_end = Labelled::new(label.clone())?;
-    let redis = start_store(images, "redis", 6379, &label, &["redis-server", "--save", "", "--maxmemory-policy", "noeviction"])?;
-    let mongodb = start_store(images, "mongodb", 27017, &label, &[])?;
+fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| bail!("the thread panicked; its message stands above"))
+}
+
+/// The sinks' conformance and the engine's other integration tests, on stores of their own; `languages` are the transforms to compare. What is
+/// missing was counted as a failure, and the tests that need it say that they do not run.
+fn conformance(tally: &mut Tally, images: Option<&BTreeMap<String, Image>>, languages: Option<&Path>) -> Result<()> {
+    let stores = images.and_then(|images| tally.settle("stores", Stores::start(images)));
     let mut command = cargo();
     // By name, because leaving a package out would be another selection. All but the suite, which has a step of its own.
     command.args(["test", "--no-fail-fast", "--workspace", "--test", "[!s]*", "--test", "sinks"]);
-    command.env("STREAMSYNC_TEST_REQUIRE_STORES", "1");
-    command.env("STREAMSYNC_TEST_REQUIRE_LANGUAGES", "1");
-    command.env("STREAMSYNC_TEST_LANGUAGES", languages);
     command.env("STREAMSYNC_TEST_MODULE_CACHE", cache_dir()?.join("modules"));
-    command.env("STREAMSYNC_TEST_REDIS_URL", format!("redis://{redis}"));
-    command.env("STREAMSYNC_TEST_MONGODB_URI", format!("mongodb://{mongodb}/?directConnection=true"));
+    if let Some(languages) = languages {
+        command.env("STREAMSYNC_TEST_REQUIRE_LANGUAGES", "1");
+        command.env("STREAMSYNC_TEST_LANGUAGES", languages);
+    }
+    if let Some(Stores { redis, mongodb, .. }) = &stores {
+        command.env("STREAMSYNC_TEST_REQUIRE_STORES", "1");
+        command.env("STREAMSYNC_TEST_REDIS_URL", format!("redis://{redis}"));
+        command.env("STREAMSYNC_TEST_MONGODB_URI", format!("mongodb://{mongodb}/?directConnection=true"));
+    }
     tally.cargo("conformance of the sinks, on real stores", &mut command)
+}
+
+/// Addresses of a Redis and a MongoDB.
+struct Stores {
+    redis: String,
+    mongodb: String,
+    _removed_at_the_end: Labelled,
+}
+
+impl Stores {
+    fn start(images: &BTreeMap<String, Image>) -> Result<Self> {
+        let label = format!("streamsync.conformance={}", std::process::id());
+        let removed_at_the_end = Labelled::new(label.clone())?;
+        let redis = start_store(images, "redis", 6379, &label, &["redis-server", "--save", "", "--maxmemory-policy", "noeviction"])?;
+        let mongodb = start_store(images, "mongodb", 27017, &label, &[])?;
+        Ok(Self { redis, mongodb, _removed_at_the_end: removed_at_the_end })
+    }
 }
 
 /// The promises on the real systems. The suite removes its containers; the label catches what a killed one leaves.
@@ -120,8 +150,9 @@ pub(crate) fn command(guests: &Path) -> Command {
     command.args(["test", "--workspace", "--test", "suite"]);
     command.env("STREAMSYNC_TEST_LABEL", label());
     command.env("STREAMSYNC_TEST_IMAGES", target_dir().join("images.json"));
-    command.env("STREAMSYNC_TEST_BINARY", target_dir().join("debug/streamsync"));
+    command.env("STREAMSYNC_TEST_BINARY", programs("debug").join("streamsync"));
     command.env("STREAMSYNC_TEST_GUESTS", guests);
+    command.envs(host().map(|host| ("DOCKER_HOST", host)));
     command
 }
 
@@ -157,13 +188,20 @@ impl Tally {
     /// Each bug counts as a test. One that survives is no reason to stop.
     fn mutants(&mut self) {
         say("bugs on purpose, which the simulation must catch");
-        match mutants::mutants(HISTORIES) {
-            Ok(caught) => self.passed += caught,
-            Err(error) => {
-                self.failed += 1;
-                self.faults.push(format!("bugs on purpose: {error:#}"));
-            }
-        }
+        let caught = mutants::mutants(HISTORIES);
+        self.passed += self.settle("bugs on purpose", caught).unwrap_or_default();
+    }
+
+    /// What came of a step that others do without. A failure is told at once, counted, and told again at the end.
+    fn settle<T>(&mut self, what: &str, outcome: Result<T>) -> Option<T> {
+        let fault = match outcome {
+            Ok(there) => return Some(there),
+            Err(error) => format!("{what}: {error:#}"),
+        };
+        say(format_args!("failed: {fault}"));
+        self.failed += 1;
+        self.faults.push(fault);
+        None
     }
 
     /// Runs cargo and adds its tests up. A failed test is no reason to stop, a broken build is.
