@@ -1,4 +1,5 @@
-//! The judge: reads MySQL's rows, recomputes the documents, and compares both stores with them, key by key and field by field.
+//! The judge: reads MySQL's rows, recomputes the documents, and compares both stores with them, key by key and field by field; then what lies
+//! beside each document: its version, which is the same in both stores, and that nothing of it expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +12,13 @@ use serde_json::Value;
 
 use crate::cell::Cell;
 use crate::deadline::{PATIENCE, until};
+use crate::fence::{Companion, companion_key, in_mongodb, in_redis, told};
 use crate::tables::{Fields, Row, TableCheck};
 
 /// Differences that an error lists.
 const SHOWN: usize = 8;
+/// Keys that Redis is asked for at once.
+const ASKED: usize = 1000;
 
 /// The three systems of one case.
 pub struct Checker {
@@ -26,6 +30,15 @@ pub struct Checker {
     pub redis: redis::Client,
     /// The case's database.
     pub mongodb: mongodb::Database,
+}
+
+/// A document in Redis, and what lies beside it.
+struct Held {
+    text: String,
+    /// What its companion key holds.
+    companion: Option<Vec<u8>>,
+    /// What its key and its companion's have left to live, in milliseconds; below 0 where nothing ends them.
+    ttl_ms: [i64; 2],
 }
 
 impl Checker {
@@ -45,8 +58,9 @@ impl Checker {
         let mut differences = Vec::new();
         for table in tables {
             let rows = self.rows(table).await?;
-            compare_redis(table, &rows, &self.redis_documents(table.name).await?, &mut differences);
-            compare_mongodb(table, &rows, self.mongodb_documents(table.name).await?, &mut differences);
+            let in_redis = compare_redis(table, &rows, &self.redis_held(table.name).await?, &mut differences);
+            let in_mongodb = compare_mongodb(table, &rows, self.mongodb_documents(table.name).await?, &mut differences);
+            compare_fences(table, &rows, &in_redis, &in_mongodb, &mut differences);
         }
         if differences.is_empty() {
             return Ok(());
@@ -75,14 +89,27 @@ impl Checker {
     /// # Errors
     /// Redis does not answer.
     pub async fn redis_documents(&self, prefix: &str) -> Result<BTreeMap<String, String>> {
+        Ok(self.redis_held(prefix).await?.into_iter().map(|(key, held)| (key, held.text)).collect())
+    }
+
+    async fn redis_held(&self, prefix: &str) -> Result<BTreeMap<String, Held>> {
         let mut connection = redis_connection(&self.redis).await?;
         let keys: Vec<String> = connection.keys(format!("{prefix}:*")).await?;
         let mut documents = BTreeMap::new();
-        for key in keys {
-            let text: Option<String> = connection.get(&key).await?;
-            // A key that went between the two commands is no document.
-            if let Some(text) = text {
-                documents.insert(key, text);
+        for keys in keys.chunks(ASKED) {
+            let companions: Vec<String> = keys.iter().map(|key| companion_key(key)).collect();
+            let mut lives = redis::Pipeline::with_capacity(2 * keys.len());
+            for key in keys.iter().zip(&companions).flat_map(|(key, companion)| [key, companion]) {
+                lives.cmd("PTTL").arg(key);
+            }
+            let texts: Vec<Option<String>> = redis::cmd("MGET").arg(keys).query_async(&mut connection).await?;
+            let versions: Vec<Option<Vec<u8>>> = redis::cmd("MGET").arg(&companions).query_async(&mut connection).await?;
+            let lives: Vec<i64> = lives.query_async(&mut connection).await?;
+            for (((key, text), companion), ttl_ms) in keys.iter().zip(texts).zip(versions).zip(lives.as_chunks().0) {
+                // A key that went between two commands is no document.
+                if let Some(text) = text {
+                    documents.insert(key.clone(), Held { text, companion, ttl_ms: *ttl_ms });
+                }
             }
         }
         Ok(documents)
@@ -125,12 +152,14 @@ fn key_of(table: &TableCheck, row: &Row) -> Vec<Cell> {
     table.key.iter().filter_map(|index| row.get(*index).cloned()).collect()
 }
 
-fn compare_redis(table: &TableCheck, rows: &[Row], held: &BTreeMap<String, String>, differences: &mut Vec<String>) {
-    let mut wanted = BTreeSet::new();
+/// Returns the fence of each row's document, as far as it has one.
+fn compare_redis(table: &TableCheck, rows: &[Row], held: &BTreeMap<String, Held>, differences: &mut Vec<String>) -> Vec<Option<i64>> {
+    let (mut wanted, mut fences) = (BTreeSet::new(), Vec::with_capacity(rows.len()));
     for row in rows {
         let parts: Vec<String> = key_of(table, row).iter().map(Cell::as_key).collect();
         let key = format!("{}:{}", table.name, parts.join(":"));
-        match held.get(&key).map(|text| serde_json::from_str::<Value>(text)) {
+        let found = held.get(&key);
+        match found.map(|held| serde_json::from_str::<Value>(&held.text)) {
             None => differences.push(format!("Redis lacks {key}")),
             Some(Ok(Value::Object(document))) => {
                 let fields = (table.document)(table, row);
@@ -140,13 +169,33 @@ fn compare_redis(table: &TableCheck, rows: &[Row], held: &BTreeMap<String, Strin
             }
             Some(other) => differences.push(format!("Redis {key} is no JSON object: {other:?}")),
         }
+        fences.push(found.and_then(|held| fence_beside(&key, held, differences)));
         wanted.insert(key);
     }
     differences.extend(held.keys().filter(|key| !wanted.contains(*key)).map(|key| format!("Redis holds {key}, MySQL has no such row")));
+    fences
 }
 
-fn compare_mongodb(table: &TableCheck, rows: &[Row], held: Vec<Document>, differences: &mut Vec<String>) {
+/// A row's document and its version stay until the row goes: none of the suite's routes has a time to live.
+fn fence_beside(key: &str, held: &Held, differences: &mut Vec<String>) -> Option<i64> {
+    for (what, ttl_ms) in ["it", "its version"].into_iter().zip(held.ttl_ms) {
+        if ttl_ms >= 0 {
+            differences.push(format!("Redis {key}: {what} expires in {ttl_ms} ms"));
+        }
+    }
+    match held.companion.as_deref().map(in_redis) {
+        Some(Ok(Companion { fence, is_put: true })) => return Some(fence),
+        Some(Ok(Companion { is_put: false, .. })) => differences.push(format!("Redis {key}: its version is that of no put")),
+        Some(Err(error)) => differences.push(format!("Redis {key}: {error:#}")),
+        None => differences.push(format!("Redis {key}: it has no version")),
+    }
+    None
+}
+
+/// The same as [`compare_redis`].
+fn compare_mongodb(table: &TableCheck, rows: &[Row], held: Vec<Document>, differences: &mut Vec<String>) -> Vec<Option<i64>> {
     let mut held: Vec<Option<Document>> = held.into_iter().map(Some).collect();
+    let mut fences = Vec::with_capacity(rows.len());
     for row in rows {
         let key = key_of(table, row);
         let place = format!("MongoDB {} {key:?}", table.name);
@@ -155,11 +204,14 @@ fn compare_mongodb(table: &TableCheck, rows: &[Row], held: Vec<Document>, differ
             .find(|document| document.as_ref().and_then(|document| document.get("_id")).is_some_and(|id| is_id(table, &key, id)));
         let Some(document) = found.and_then(Option::take) else {
             differences.push(format!("{place} is missing"));
+            fences.push(None);
             continue;
         };
-        if !document.contains_key("_sync") {
-            differences.push(format!("{place} has no _sync"));
+        let fence = in_mongodb(&document);
+        if let Err(error) = &fence {
+            differences.push(format!("{place}: {error:#}"));
         }
+        fences.push(fence.ok());
         // `_id` and `_sync` stand beside the transform's fields.
         compare_fields(&place, &(table.document)(table, row), document.len().saturating_sub(2), differences, |name, cell| {
             document.get(name).map(|value| (cell.is_bson(value), format!("{value:?}")))
@@ -168,6 +220,20 @@ fn compare_mongodb(table: &TableCheck, rows: &[Row], held: Vec<Document>, differ
     differences.extend(
         held.into_iter().flatten().map(|left| format!("MongoDB {} holds {:?}, MySQL has no such row", table.name, left.get("_id"))),
     );
+    fences
+}
+
+/// Both stores apply a key's newest record and none before it: at rest they hold the same version.
+fn compare_fences(table: &TableCheck, rows: &[Row], redis: &[Option<i64>], mongodb: &[Option<i64>], differences: &mut Vec<String>) {
+    for (row, fences) in rows.iter().zip(redis.iter().zip(mongodb)) {
+        // Where one is missing, that was said.
+        if let (Some(redis), Some(mongodb)) = fences
+            && redis != mongodb
+        {
+            let key = key_of(table, row);
+            differences.push(format!("{} {key:?} has version {} in Redis, {} in MongoDB", table.name, told(*redis), told(*mongodb)));
+        }
+    }
 }
 
 /// A scalar where the key has one column, else a document with the columns in key order.

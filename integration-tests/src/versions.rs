@@ -1,6 +1,6 @@
-//! Looks at both stores for as long as a scenario lasts: the version of a key never goes back.
+//! Looks at both stores for as long as a scenario lasts: the version of a key never goes back, and always has the form that it must have.
 //!
-//! Reads the stored formats by itself (docs/decisions/0003-redis-format.md, 0006-stored-version.md), past the workers and their proxies.
+//! Reads the stored formats by itself (`fence.rs`), past the workers and their proxies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,13 @@ use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt as _;
 use tokio::task::JoinSet;
 
+use crate::away::is_away;
+use crate::deadline::until;
+use crate::fence::{companion_key, in_mongodb, in_redis, told};
 use crate::store::Kind;
 
 const INTERVAL: Duration = Duration::from_millis(150);
+const KINDS: [Kind; 2] = [Kind::Redis, Kind::MongoDb];
 /// Faults that are kept for the report; one is enough to fail.
 const KEPT: usize = 10;
 
@@ -34,6 +38,7 @@ pub struct Stores {
 struct Seen {
     redis: History,
     mongodb: History,
+    /// Looks at either store that found a key.
     samples: u64,
     faults: Vec<String>,
 }
@@ -48,6 +53,10 @@ struct History {
     epoch: u64,
     /// The store is losing data right now.
     muted: bool,
+    /// Looks that were answered.
+    looks: u64,
+    /// Those of them that found a key: only they can show anything.
+    samples: u64,
 }
 
 /// Looks until it goes.
@@ -63,7 +72,7 @@ impl Versions {
         let seen = Arc::<Mutex<Seen>>::default();
         let mut looking = JoinSet::new();
         let stores = Arc::new(stores);
-        for kind in [Kind::Redis, Kind::MongoDb] {
+        for kind in KINDS {
             looking.spawn(look(Arc::clone(&stores), kind, Arc::clone(&seen)));
         }
         Self { seen, _looking: looking }
@@ -85,13 +94,37 @@ impl Versions {
         *history = History { epoch: history.epoch + 1, muted, ..History::default() };
     }
 
-    /// How often the stores were looked at.
+    /// Waits until each store was looked at once more, all of it after now.
     ///
     /// # Errors
-    /// A version went back; the error lists where.
-    pub fn verdict(&self) -> Result<u64> {
-        let seen = locked(&self.seen);
-        ensure!(seen.faults.is_empty(), "versions went back:\n{}", seen.faults.join("\n"));
+    /// A store does not answer, or is forgotten.
+    pub async fn look_again(&self) -> Result<()> {
+        for kind in KINDS {
+            let before = locked(&self.seen).history(kind).looks;
+            until(&format!("another look at {kind:?}"), async || {
+                let looks = locked(&self.seen).history(kind).looks.saturating_sub(before);
+                // The first one may have begun before.
+                ensure!(looks >= 2, "{looks} looks were answered");
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// How many looks at the stores found a key, after a last one at what they hold in the end.
+    ///
+    /// # Errors
+    /// A version went back or has another form, which the error lists; or a store was never looked at while it held a key, since it last
+    /// lost data.
+    pub async fn verdict(&self) -> Result<u64> {
+        self.look_again().await?;
+        let mut seen = locked(&self.seen);
+        ensure!(seen.faults.is_empty(), "versions are not as they must be:\n{}", seen.faults.join("\n"));
+        for kind in KINDS {
+            let History { looks, samples, .. } = *seen.history(kind);
+            ensure!(samples > 0, "{kind:?} was looked at {looks} times, and held no key: nothing is known of its versions");
+        }
         Ok(seen.samples)
     }
 
@@ -121,6 +154,28 @@ impl Seen {
             Kind::MongoDb => &mut self.mongodb,
         }
     }
+
+    /// Adds what came of a look that began in `epoch`.
+    fn add(&mut self, kind: Kind, epoch: u64, found: Result<BTreeMap<String, i64>>, resurrection: Duration, now: Instant) {
+        let history = self.history(kind);
+        if history.epoch != epoch || history.muted {
+            return;
+        }
+        let (faults, is_sample) = match found {
+            Ok(versions) => {
+                let allowed = if kind == Kind::MongoDb { resurrection } else { Duration::ZERO };
+                (history.compare(&versions, allowed, now), !versions.is_empty())
+            }
+            // A store that is away is a scenario's own doing.
+            Err(error) if is_away(&error) => return,
+            Err(error) => (vec![format!("{error:#}")], false),
+        };
+        history.looks += 1;
+        history.samples += u64::from(is_sample);
+        self.samples += u64::from(is_sample);
+        let room = KEPT.saturating_sub(self.faults.len());
+        self.faults.extend(faults.into_iter().take(room).map(|fault| format!("{kind:?}: {fault}")));
+    }
 }
 
 async fn look(stores: Arc<Stores>, kind: Kind, seen: Arc<Mutex<Seen>>) {
@@ -130,18 +185,7 @@ async fn look(stores: Arc<Stores>, kind: Kind, seen: Arc<Mutex<Seen>>) {
             Kind::Redis => redis_versions(&stores).await,
             Kind::MongoDb => mongodb_versions(&stores).await,
         };
-        // A store that is away is a scenario's own doing.
-        if let Ok(versions) = found {
-            let mut seen = locked(&seen);
-            let history = seen.history(kind);
-            if history.epoch == epoch && !history.muted {
-                seen.samples += 1;
-                let allowed = if kind == Kind::MongoDb { stores.resurrection } else { Duration::ZERO };
-                let faults = seen.history(kind).compare(&versions, allowed, Instant::now());
-                let room = KEPT.saturating_sub(seen.faults.len());
-                seen.faults.extend(faults.into_iter().take(room).map(|fault| format!("{kind:?}: {fault}")));
-            }
-        }
+        locked(&seen).add(kind, epoch, found, stores.resurrection, Instant::now());
         tokio::time::sleep(INTERVAL).await;
     }
 }
@@ -172,26 +216,22 @@ impl History {
     }
 }
 
-/// 1:42 for generation 1, offset 42.
-fn told(version: i64) -> String {
-    format!("{}:{}", version >> 48, version & ((1 << 48) - 1))
-}
-
 /// The companion keys, of deleted rows too: their versions are kept.
 async fn redis_versions(stores: &Stores) -> Result<BTreeMap<String, i64>> {
     let mut connection = stores.redis.get_multiplexed_async_connection().await?;
     let mut versions = BTreeMap::new();
     for table in &stores.tables {
-        let keys: Vec<String> = redis::cmd("KEYS").arg(format!("_sync:{{{table}:*")).query_async(&mut connection).await?;
+        let pattern = companion_key(&format!("{table}:*"));
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await?;
         if keys.is_empty() {
             continue;
         }
-        let texts: Vec<Option<String>> = redis::cmd("MGET").arg(&keys).query_async(&mut connection).await?;
+        // As bytes: what is no text must not be taken for an answer that was cut off.
+        let texts: Vec<Option<Vec<u8>>> = redis::cmd("MGET").arg(&keys).query_async(&mut connection).await?;
         for (key, text) in keys.iter().zip(texts) {
             let Some(text) = text else { continue };
             let document = key.trim_start_matches("_sync:{").trim_end_matches('}').to_owned();
-            let fence = text.get(..19).with_context(|| format!("{key} holds no version"))?;
-            versions.insert(document, fence.parse()?);
+            versions.insert(document, in_redis(&text).with_context(|| key.clone())?.fence);
         }
     }
     Ok(versions)
@@ -202,15 +242,16 @@ async fn mongodb_versions(stores: &Stores) -> Result<BTreeMap<String, i64>> {
     let mut versions = BTreeMap::new();
     for table in &stores.tables {
         let collection = stores.mongodb.collection::<Document>(table);
-        let found: Vec<Document> = collection.find(doc! {}).projection(doc! { "_sync.v": 1 }).await?.try_collect().await?;
+        let found: Vec<Document> = collection.find(doc! {}).projection(doc! { "_sync": 1 }).await?.try_collect().await?;
         for document in found {
-            let version = document.get_document("_sync")?.get_i64("v")?;
             let id = match document.get("_id") {
                 Some(Bson::Int32(id)) => id.to_string(),
                 Some(Bson::Int64(id)) => id.to_string(),
                 other => format!("{other:?}"),
             };
-            versions.insert(format!("{table}:{id}"), version);
+            let key = format!("{table}:{id}");
+            let fence = in_mongodb(&document).with_context(|| key.clone())?;
+            versions.insert(key, fence);
         }
     }
     Ok(versions)
@@ -222,9 +263,13 @@ fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::{Duration, Instant};
 
-    use super::History;
+    use anyhow::{Result, anyhow};
+
+    use super::{History, Seen};
+    use crate::store::Kind;
 
     /// One key's version at each look, a second apart, and at which looks a fault is seen.
     #[track_caller]
@@ -250,5 +295,24 @@ mod tests {
         check(Duration::from_secs(2), &[Some(3), None, Some(2), Some(2), None, Some(4)], &[]);
         check(Duration::from_secs(2), &[Some(3), None, Some(2), Some(2), Some(2), Some(2)], &[5]);
         check(Duration::from_secs(2), &[Some(3), Some(2)], &[1]);
+    }
+
+    #[test]
+    fn only_a_look_that_found_a_key_is_a_sample() {
+        let mut seen = Seen::default();
+        let one = || Ok(BTreeMap::from([("orders:1".to_owned(), 1)]));
+        let refused = || Err(redis::RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)).into());
+        // What was found, and how many looks, samples and faults there are then.
+        let mut check = |epoch, found: Result<BTreeMap<String, i64>>, expected: (u64, u64, usize)| {
+            seen.add(Kind::Redis, epoch, found, Duration::ZERO, Instant::now());
+            assert_eq!((seen.redis.looks, seen.redis.samples, seen.faults.len()), expected);
+        };
+        check(0, Ok(BTreeMap::new()), (1, 0, 0));
+        check(0, refused(), (1, 0, 0));
+        check(0, one(), (2, 1, 0));
+        check(1, one(), (2, 1, 0));
+        check(0, Err(anyhow!("\"hello\" is no version")), (3, 1, 1));
+        assert_eq!((seen.mongodb.looks, seen.samples), (0, 1));
+        assert_eq!(seen.faults, ["Redis: \"hello\" is no version"]);
     }
 }

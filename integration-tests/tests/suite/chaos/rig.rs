@@ -84,20 +84,20 @@ impl<'g> Rig<'g> {
             tables: case.tables.iter().map(|table| table.name).collect(),
             resurrection: SWEEP_INTERVAL * 2,
         });
-        let shop = Shop::open(&case.checker.mysql, name, seed(name));
-        case.connect().await?;
         let mut rig = Self {
             ground,
             case,
             members: Vec::new(),
             versions,
-            shop: Some(shop),
+            shop: None,
             statements: 0,
             faults: Vec::new(),
             gone: Vec::new(),
             healed: None,
             replay_limit: None,
         };
+        rig.open_shop();
+        rig.case.connect().await?;
         for _ in 0..workers {
             rig.join(environment).await?;
         }
@@ -240,10 +240,20 @@ impl<'g> Rig<'g> {
         .await
     }
 
+    /// MySQL changes from here on.
+    pub(crate) fn open_shop(&mut self) {
+        self.shop = Some(Shop::open(&self.case.checker.mysql, self.case.name, seed(self.case.name)));
+    }
+
     /// MySQL stays as it is from here on, but for what the scenario does itself.
     pub(crate) async fn close_shop(&mut self) -> Result<()> {
-        self.statements = self.shop.take().context("the shop was closed before")?.close().await?;
+        self.statements += self.shop.take().context("the shop was closed before")?.close().await?;
         Ok(())
+    }
+
+    /// Waits until both stores hold what MySQL does, where that has stopped changing.
+    pub(crate) async fn wait_equal(&self) -> Result<()> {
+        within(HEALING, "both stores equal MySQL", async || self.case.assert_equal().await).await
     }
 
     /// An operator's command for one route.
@@ -273,13 +283,13 @@ impl<'g> Rig<'g> {
         if self.shop.is_some() {
             self.close_shop().await?;
         }
-        within(HEALING, "both stores equal MySQL", async || self.case.assert_equal().await).await?;
+        self.wait_equal().await?;
         let equal_after = healed.elapsed();
         self.wait_committed().await?;
         let repeated = self.check_metrics().await?;
         // A late write of a worker that was thought dead may show in MongoDB until the next sweep, and no longer.
         within(SWEEP_INTERVAL * 3, "both stores still equal MySQL", async || self.case.assert_equal().await).await?;
-        let looks = self.versions.verdict()?;
+        let looks = self.versions.verdict().await?;
         for member in std::mem::take(&mut self.members) {
             match member.worker {
                 Some(worker) if member.may_hang => worker.kill().await?,
