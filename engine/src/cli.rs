@@ -120,6 +120,7 @@ enum LogFormat {
 
 /// Runs the process's command.
 pub fn main() -> ExitCode {
+    crate::machine::bound_arenas();
     crate::machine::use_ring();
     let exit = match Cli::try_parse() {
         Ok(cli) => execute(cli),

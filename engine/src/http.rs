@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,15 +13,13 @@ use tokio::net::TcpListener;
 
 mod control;
 pub mod health;
+mod serve;
 mod status;
 
 pub use control::Control;
 pub use health::{Coming, Health, LaneHealth, Phase, ShownModule, SinkWait};
 
 use crate::metrics::Metrics;
-
-/// How long open requests may take when the server stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +29,6 @@ pub enum Error {
     Listen {
         /// As configured.
         listen: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The server failed while it ran.
-    #[error("the HTTP server stopped: {source}")]
-    Serve {
         /// What the system said.
         source: std::io::Error,
     },
@@ -58,30 +49,19 @@ pub async fn bind(listen: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// Serves until `shutdown`, without anything that changes the worker.
-///
-/// # Errors
-/// [`Error::Serve`].
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Error> {
-    serve_app(listener, shown(metrics, health), shutdown).await
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, health: Arc<Health>, shutdown: impl Future<Output = ()>) {
+    serve::serve(listener, shown(metrics, health), shutdown).await;
 }
 
 /// The same, and what changes the worker.
-///
-/// # Errors
-/// [`Error::Serve`].
 pub async fn serve_with_control(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     control: Control,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Error> {
-    serve_app(listener, shown(metrics, health).merge(control::routes(control)), shutdown).await
+    shutdown: impl Future<Output = ()>,
+) {
+    serve::serve(listener, shown(metrics, health).merge(control::routes(control)), shutdown).await;
 }
 
 fn shown(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
@@ -92,24 +72,6 @@ fn shown(metrics: Arc<Metrics>, health: Arc<Health>) -> Router {
         .route("/live", get(live))
         .route("/ready", get(ready))
         .with_state(Shared { metrics, health })
-}
-
-async fn serve_app(listener: TcpListener, app: Router, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-    let until = async move {
-        shutdown.await;
-        drop(stopping);
-    };
-    let bounded = async move {
-        // Both a message and a dropped sender mean that the stop has begun.
-        stopped.await.unwrap_or_default();
-        tokio::time::sleep(STOP_TIMEOUT).await;
-    };
-    tokio::select! {
-        biased;
-        served = axum::serve(listener, app).with_graceful_shutdown(until) => served.map_err(|source| Error::Serve { source }),
-        () = bounded => Ok(()),
-    }
 }
 
 const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");

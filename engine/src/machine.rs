@@ -15,6 +15,24 @@ pub fn use_ring() {
     }
 }
 
+/// At most so many of glibc's arenas.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MAX_ARENAS: std::ffi::c_int = 4;
+
+/// Bounds what glibc's allocator keeps. It makes up to eight arenas a core, and in each stays what was freed there: with a backlog a worker of two
+/// cores held 151 MB, with four arenas 129 MB, at the same speed. Whoever sets the number for the process has the last word.
+pub fn bound_arenas() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if std::env::var_os("MALLOC_ARENA_MAX").is_none() && std::env::var_os("GLIBC_TUNABLES").is_none() {
+        #[expect(unsafe_code, reason = "a call into libc")]
+        // SAFETY: it takes two numbers, and sets one of the allocator's own under its lock.
+        let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, MAX_ARENAS) };
+        if set != 1 {
+            tracing::debug!("the allocator keeps its number of arenas");
+        }
+    }
+}
+
 /// The machine that a worker runs on.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine(Kind);

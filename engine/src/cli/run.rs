@@ -72,11 +72,7 @@ pub(super) async fn run(arguments: ConfigArguments) -> Exit {
         },
     };
     stop.send_replace(true);
-    while let Some(served) = tasks.join_next().await {
-        if let Ok(Err(error)) = served {
-            tracing::warn!(error = %error, "the HTTP server failed");
-        }
-    }
+    while tasks.join_next().await.is_some() {}
     exit
 }
 

@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::health::Phase;
@@ -11,7 +13,7 @@ struct Server {
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     stop: tokio::sync::oneshot::Sender<()>,
-    task: tokio::task::JoinSet<Result<(), Error>>,
+    task: tokio::task::JoinSet<()>,
 }
 
 async fn start() -> Server {
@@ -38,6 +40,25 @@ async fn answered(address: SocketAddr, request: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_has_no_place_for_long() {
+    let server = start().await;
+    let began = tokio::time::Instant::now();
+    let mut silent = Vec::new();
+    for number in 0..serve::MAX_CONNECTIONS {
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        // One says half of what it wants, as one that is gone would.
+        let half = if number == 0 { "GET /metrics HTTP/1.1\r\nhost:" } else { "" };
+        stream.write_all(half.as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    assert_eq!(request(server.address, "GET", "/live").await.0, 200);
+    assert!(began.elapsed() >= serve::HEAD_TIMEOUT, "it has waited for a place, {:?}", began.elapsed());
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0; 64]).await.unwrap_or(0), 0, "closed");
+    }
 }
 
 #[tokio::test]
@@ -81,7 +102,7 @@ async fn every_endpoint_answers() {
     assert_eq!(request(address, "GET", "/nowhere").await.0, 404);
 
     server.stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), server.task.join_all()).await.unwrap().into_iter().for_each(|served| served.unwrap());
+    tokio::time::timeout(Duration::from_secs(10), server.task.join_all()).await.unwrap();
 }
 
 #[tokio::test]
@@ -90,7 +111,7 @@ async fn a_stop_does_not_wait_for_a_silent_client() {
     let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
     silent.write_all(b"GET /live HTTP/1.1\r\n").await.unwrap();
     server.stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), server.task.join_all()).await.unwrap().into_iter().for_each(|served| served.unwrap());
+    tokio::time::timeout(Duration::from_secs(10), server.task.join_all()).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A directory that this host alone writes to.
 //!
-//! One that another user owns or can write to is refused, and so is a file in it that others can write to.
+//! One that another user owns or can write to is refused, and so is a file in it that another user owns or can write to.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,7 +13,11 @@ const MAX_ENTRIES: usize = 64;
 const MAX_TOTAL_BYTES: u64 = 4 << 30;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-pub(super) struct Folder(PathBuf);
+pub(super) struct Folder {
+    path: PathBuf,
+    /// The user that this process runs as, which owns all of it.
+    owner: u32,
+}
 
 impl Folder {
     /// The directory, which is made where it is missing. `Err`: it can't be trusted or used, and why.
@@ -24,7 +28,7 @@ impl Folder {
             return Err(io::Error::other("it is no directory"));
         }
         if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
-            return Err(io::Error::other("other users can write to it: chmod 700"));
+            return Err(io::Error::other("other users can write to it: empty it, then chmod 700"));
         }
         // A file made now belongs to whom this process runs as.
         let probe = dir.join(format!(".probe-{}", std::process::id()));
@@ -34,11 +38,11 @@ impl Folder {
         if owner != metadata.uid() {
             return Err(io::Error::other("it belongs to another user"));
         }
-        Ok(Self(dir.to_owned()))
+        Ok(Self { path: dir.to_owned(), owner })
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 
     /// A file's content, where nobody else can have written it.
@@ -52,6 +56,9 @@ impl Folder {
     pub(super) fn open_file(&self, name: &str, max_bytes: u64) -> io::Result<fs::File> {
         let file = fs::File::open(self.path(name))?;
         let metadata = file.metadata()?;
+        if metadata.uid() != self.owner {
+            return Err(io::Error::other("it belongs to another user"));
+        }
         if metadata.mode() & WRITABLE_BY_OTHERS != 0 || metadata.len() > max_bytes || !metadata.is_file() {
             return Err(io::Error::other("other users can write to it, or it is no file of this host"));
         }
@@ -84,7 +91,7 @@ impl Folder {
     /// Removes what was not used for the longest time, as far as there is too much. Another process of this host may do the same.
     fn remove_unused(&self, written: &Path) -> io::Result<()> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             let is_of_its_kind = path.extension() == written.extension() && path != written;
             if let Some(metadata) = fs::symlink_metadata(&path).ok().filter(|metadata| is_of_its_kind && metadata.is_file()) {
