@@ -61,14 +61,14 @@ pub enum Error {
         /// The guest's words.
         message: String,
     },
-    /// The guest said that it can't handle the event.
-    #[error("the transform failed on the event: {message}")]
+    /// The guest said that it can't: handle the event, open the table, or take its configuration.
+    #[error("the transform failed: {message}")]
     GuestError {
         /// The guest's words.
         message: String,
     },
     /// The guest ran into a trap: a panic, a division by zero, an access out of bounds.
-    #[error("the transform trapped on the event: {message}")]
+    #[error("the transform trapped: {message}")]
     Trapped {
         /// What wasmtime said.
         message: String,
@@ -138,6 +138,11 @@ impl Error {
             Self::GivenUp { .. } => "given-up",
             Self::Unavailable { .. } | Self::NoPlace { .. } => "unavailable",
         }
+    }
+
+    /// Whether its text has words of the guest's own, which may hold a row's values, or what the configuration hides.
+    pub(crate) fn has_words(&self) -> bool {
+        matches!(self, Self::Rejected { .. } | Self::GuestError { .. } | Self::OpenFailed { .. } | Self::Unavailable { .. })
     }
 }
 

@@ -67,6 +67,9 @@ fn captured(arguments: &CaptureArguments) -> Result<(), Stop> {
         None => Piece::Last(arguments.last),
     };
     let events = tail::read(&settings, &topic, piece, MAX_EVENTS).map_err(|error| Stop::no(error.to_string()))?;
+    if events.is_empty() {
+        return Err(Stop::no(format!("topic {topic} has no event, or none from that offset on: nothing is written")));
+    }
     write(&arguments.out, arguments.overwrite, &events)?;
     say_error(&format!("{} events of {topic} are in {}", events.len(), arguments.out.display()));
     if events.len() == MAX_EVENTS {
@@ -89,20 +92,39 @@ pub(super) fn route_of<'s>(settings: &'s Settings, name: &str) -> Result<&'s std
     })
 }
 
+/// What was there stays until all is written.
 fn write(path: &Path, overwrite: bool, events: &[RecordedEvent]) -> Result<(), Stop> {
-    let mut options = std::fs::OpenOptions::new();
-    if overwrite {
-        options.write(true).create(true).truncate(true);
-    } else {
-        options.write(true).create_new(true);
+    if !overwrite && path.exists() {
+        return Err(Stop::usage(format!("{} is there already: name another file, or add --overwrite", path.display())));
     }
-    let refuse = |error: std::io::Error| {
-        if error.kind() == std::io::ErrorKind::AlreadyExists {
-            return Stop::usage(format!("{} is there already: name another file, or add --overwrite", path.display()));
-        }
-        Stop::no(format!("{} can't be written: {error}", path.display()))
-    };
-    let mut file = BufWriter::new(options.open(path).map_err(refuse)?);
-    let written = events.iter().try_for_each(|event| writeln!(file, "{}", event.line())).and_then(|()| file.flush());
-    written.map_err(refuse)
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".part");
+    let written = write_all(Path::new(&unfinished), events).and_then(|()| std::fs::rename(&unfinished, path));
+    written.map_err(|error| Stop::no(format!("{} can't be written: {error}", path.display())))
+}
+
+fn write_all(path: &Path, events: &[RecordedEvent]) -> std::io::Result<()> {
+    let mut file = BufWriter::new(std::fs::File::create(path)?);
+    events.iter().try_for_each(|event| writeln!(file, "{}", event.line()))?;
+    file.flush()
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_where_that_was_asked_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("events.jsonl");
+        let event = |offset| RecordedEvent { topic: "t".into(), offset, ..RecordedEvent::default() };
+        write(&path, false, &[event(1)]).expect("written");
+        assert!(matches!(write(&path, false, &[event(2)]), Err(Stop::Usage(message)) if message.contains("add --overwrite")));
+        write(&path, true, &[event(2), event(3)]).expect("written");
+        let kept = crate::recording::parse(&std::fs::read_to_string(&path).expect("there")).expect("events");
+        assert_eq!(kept, [event(2), event(3)]);
+        assert!(matches!(write(&dir.path().join("none/events.jsonl"), true, &[event(1)]), Err(Stop::No(_))));
+        assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 1, "nothing is left beside it");
+    }
 }

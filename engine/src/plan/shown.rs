@@ -180,7 +180,7 @@ fn in_hexadecimal(kind: &str, bytes: &[u8]) -> String {
     format!("{kind} {digits}").trim_end().to_owned()
 }
 
-/// Line ends between JSON's tokens are blanks: inside of its texts there are none.
+/// Line ends between JSON's tokens are blanks: inside of its texts there are none. What is around it would not come back from a file.
 fn on_one_line(json: &str) -> String {
-    json.replace(['\n', '\r'], " ")
+    json.trim().replace(['\n', '\r'], " ")
 }

@@ -10,7 +10,7 @@ use super::bindings::exports::streamsync::transform::transform::{Context, Target
 use super::bindings::streamsync::transform::{log, types};
 use super::host::SetupError;
 use super::instance::Instance;
-use super::limits::Said;
+use super::limits::{Said, count};
 use super::lower::{self, is_seen};
 use super::module::Module;
 use super::{Answer, Error, GuestBatch, GuestGroup, OpenedSchema, answer};
@@ -46,7 +46,7 @@ pub struct GuestStats {
     pub dropped_log_lines: u64,
     /// What `apply` executed, in wasmtime's fuel, where the host counts it.
     pub fuel: u64,
-    /// The guest's own counters.
+    /// The guest's own counters; those beyond a number of names are together in `other`.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -289,7 +289,7 @@ impl Guest {
         self.stats.log_lines += lines.len() as u64;
         self.stats.dropped_log_lines += dropped_lines;
         for (counter, delta) in counters {
-            *self.stats.counters.entry(counter).or_default() += delta;
+            count(&mut self.stats.counters, counter, delta);
         }
         let (route, module) = (&self.route.name, &self.module.name);
         for (level, line) in lines {

@@ -125,7 +125,7 @@ pub enum SetupError {
         message: String,
     },
     /// It failed before the first event.
-    #[error("transform {module} of route {route} can't be started: {source}")]
+    #[error("transform {module}{} can't be started: {source}", of_route(.route))]
     Start {
         /// The module's name, or its file.
         module: String,
@@ -134,6 +134,10 @@ pub enum SetupError {
         /// What the guest said or did.
         source: super::Error,
     },
+}
+
+fn of_route(route: &str) -> String {
+    if route.is_empty() { String::new() } else { format!(" of route {route}") }
 }
 
 impl SetupError {
@@ -147,6 +151,16 @@ impl SetupError {
     /// Whether the same module may be started as soon as another instance ends.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Start { source: super::Error::NoPlace { .. }, .. })
+    }
+
+    /// For whoever looks at a status page: without the guest's own words, which may hold what its configuration hides. The log has them.
+    pub fn in_public(&self) -> String {
+        if let Self::Start { module, route, source } = self
+            && source.has_words()
+        {
+            return format!("transform {module} of route {route} can't be started: {} (the log has the guest's words)", source.code());
+        }
+        self.to_string()
     }
 }
 

@@ -8,8 +8,10 @@ use super::bindings::streamsync::transform::{log, metrics, types};
 
 /// Table elements of one table; scripting languages need 100,000.
 pub(super) const MAX_TABLE_ELEMENTS: usize = 200_000;
-/// Different counters of one instance.
+/// Different counters of one call, and of a lane's whole life: who makes a name of each row must not fill the memory.
 const MAX_COUNTERS: usize = 64;
+/// The counter of all names beyond these, as in the metrics.
+const OTHER: &str = "other";
 /// Longest name of a counter.
 const MAX_COUNTER_NAME_BYTES: usize = 64;
 /// Longest log message; the rest is cut off.
@@ -87,13 +89,14 @@ impl metrics::Host for Limits {
         let is_name = !counter.is_empty()
             && counter.len() <= MAX_COUNTER_NAME_BYTES
             && counter.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if !is_name {
-            return;
-        }
-        if let Some(value) = self.said.counters.get_mut(&counter) {
-            *value += u64::from(delta);
-        } else if self.said.counters.len() < MAX_COUNTERS {
-            self.said.counters.insert(counter, delta.into());
+        if is_name {
+            count(&mut self.said.counters, counter, delta.into());
         }
     }
+}
+
+/// Adds to a counter, or to the one of all others where there are as many as there may be.
+pub(super) fn count(counters: &mut BTreeMap<String, u64>, name: String, delta: u64) {
+    let has_place = counters.len() < MAX_COUNTERS || counters.contains_key(&name);
+    *counters.entry(if has_place { name } else { OTHER.to_owned() }).or_default() += delta;
 }

@@ -347,6 +347,10 @@ pub(crate) fn features() -> Case {
     }
     // As after compaction: the key alone.
     rows.push(Change { op: Op::Delete, before: Some(image(&[("id", Value::Int(1001))])), after: None });
+    // Objects and lists, of which two languages make JSON by themselves.
+    let mut after = usual.clone();
+    after.extend(image(&[("id", Value::Int(1002)), ("what", Value::Text("nested"))]));
+    rows.push(Change { op: Op::Create, before: None, after: Some(after) });
     Case {
         name: "features",
         config: "",

@@ -9,6 +9,9 @@ static const struct { const char *name; ss_kind kind; } KIND[KINDS] = {
   {"date", SS_DATE}, {"time", SS_TIME}, {"datetime", SS_DATETIME}, {"timestamp", SS_TIMESTAMP}, {"year", SS_INTEGER},
 };
 
+// What other languages make of objects and lists.
+static const char NESTED[] = "{\"a\":[1,-2.5,\"é \\\"q\\\"\",true,null,{}],\"b\":{\"c\":[]}}";
+
 typedef struct {
   ss_column what, text_before, typed[KINDS], any[KINDS];
   ss_document *all, *keyed, *whole;
@@ -123,6 +126,9 @@ static void feature_event(const void *state, ss_row *row) {
   } else if (ss_is(what, "whole")) {
     ss_put(row, f->whole);
     set_typed(row, f->typed[JSON], SS_JSON, f->everything);
+  } else if (ss_is(what, "nested")) {
+    ss_put(row, f->whole);
+    ss_set_json(row, f->everything, ss_text_of(NESTED));
   } else if (ss_is(what, "absent")) {
     ss_put(row, f->all);
     ss_set_absent(row, f->typed_field[INT]);

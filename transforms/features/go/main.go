@@ -1,11 +1,14 @@
 // All that an SDK can do, done once: see transforms/features/rust, which does the same.
 package main
 
-import "features/streamsync"
+import "transform.features/streamsync"
 
 var kinds = []string{
 	"boolean", "int", "uint", "double", "decimal", "text", "bytes", "bits", "json", "geometry", "date", "time", "datetime", "timestamp", "year",
 }
+
+// nested is what other languages make of objects and lists.
+const nested = `{"a":[1,-2.5,"é \"q\"",true,null,{}],"b":{"c":[]}}`
 
 // reader reads a column, and makes a field's value of it.
 type reader func(row *streamsync.Row) (streamsync.Value, error)
@@ -104,6 +107,8 @@ func (f *features) event(row *streamsync.Row, changes *streamsync.Changes) error
 		json, err := f.json.Get(row)
 		changes.Put(f.whole).Set(f.everything, json.Or(streamsync.JSON.Value))
 		return err
+	case "nested":
+		changes.Put(f.whole).Set(f.everything, streamsync.JSON(nested).Value())
 	case "absent":
 		changes.Put(f.all).Set(f.typedFields[1], streamsync.Absent).Set(f.typedFields[5], streamsync.Null)
 	case "minor":

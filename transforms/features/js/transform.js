@@ -51,6 +51,7 @@ export const transform = defineTransform({
       },
       delete: (row, changes) => changes.delete(keyed, { part: 'a' }),
       whole: (row, changes) => changes.put(whole, { '': row.get(typed.json) }),
+      nested: (row, changes) => changes.put(whole, { '': { a: [1, -2.5, 'é "q"', true, null, {}], b: { c: [] } } }),
       absent: (row, changes) => changes.put(all, { 'typed.int': ABSENT, 'typed.text': undefined }),
       minor: (row, changes) => changes.put(all, { 'typed.int': row.get(typed.decimal)?.minorUnits(2) }),
       case(row, changes) {

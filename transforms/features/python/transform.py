@@ -40,6 +40,8 @@ class Features:
             changes.delete(self.keyed, {"part": "a"})
         elif what == "whole":
             changes.put(self.whole, {"": row.get(self.typed["json"])})
+        elif what == "nested":
+            changes.put(self.whole, {"": {"a": [1, -2.5, 'é "q"', True, None, {}], "b": {"c": []}}})
         elif what == "absent":
             changes.put(self.all, {"typed.int": ABSENT, "typed.text": None})
         elif what == "minor":

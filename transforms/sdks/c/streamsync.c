@@ -365,11 +365,12 @@ static bool nests_in(ss_text inner, ss_text outer) {
 static void check_field(const ss_document *document, ss_text name) {
   const ss_text *fields = (const ss_text *)(void *)document->fields.ptr;
   for (size_t i = 0; i < document->fields.len / sizeof name; i++) {
-    const char *other = ss_c_string(fields[i]);
-    if (ss_equal(fields[i], name)) {
-      refuse(document->table, "the document has the field \"", other, "\" twice: name each field once", NULL);
-    } else if (nests_in(name, fields[i]) || nests_in(fields[i], name)) {
-      refuse(document->table, "\"", ss_c_string(name), "\" and \"", other, "\": a name is either a field or a parent of fields", NULL);
+    ss_text other = fields[i];
+    if (ss_equal(other, name)) {
+      refuse(document->table, "the document has the field \"", ss_c_string(name), "\" twice: name each field once", NULL);
+    } else if (nests_in(name, other) || nests_in(other, name)) {
+      refuse(document->table, "\"", ss_c_string(name), "\" and \"", ss_c_string(other), "\": a name is either a field or a parent of fields",
+             NULL);
     }
   }
 }

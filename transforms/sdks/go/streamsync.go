@@ -785,36 +785,44 @@ type Changes struct {
 	deleted bool
 	spoke   bool
 	fault   error
-	write   Write // the last one, until it is finished
+	write   write  // the last one, until it is finished
+	number  uint32 // of that one: those before it are finished
 }
 
-// Write is a document on its way out, or the key of one that is deleted.
+// Write is a document on its way out, or the key of one that is deleted, until the next Put or Delete and no longer than its event: what is
+// set on it afterwards rejects the event.
 type Write struct {
-	changes          *Changes
+	changes *Changes
+	number  uint32
+}
+
+type write struct {
 	document         *Document
 	action, ttl      uint32
 	firstCell, cells int
 }
 
-// Put writes a document: it replaces the one that its target holds for the row. A field that is never set is not in the document.
-func (c *Changes) Put(document *Document) *Write {
+// Put writes a document: it replaces the one that its target holds for the row. A field that is never set is not in the document. Set the
+// fields before the next Put or Delete.
+func (c *Changes) Put(document *Document) Write {
 	return c.begin(actionPut, document, len(document.tags))
 }
 
-// Delete deletes a document; of use after SeeDeletes, or with an explicit key, whose parts are set on what this returns.
-func (c *Changes) Delete(document *Document) *Write {
+// Delete deletes a document; of use after SeeDeletes, or with an explicit key, whose parts are set on what this returns, before the next Put
+// or Delete.
+func (c *Changes) Delete(document *Document) Write {
 	return c.begin(actionDelete, document, len(document.key))
 }
 
 // Skip says that the row has no document anywhere. Without any put, delete or skip the event is rejected as "no-outcome".
 func (c *Changes) Skip() { c.spoke = true }
 
-func (c *Changes) begin(action uint32, document *Document, cells int) *Write {
+func (c *Changes) begin(action uint32, document *Document, cells int) Write {
 	c.finish()
 	c.spoke = true
-	c.write = Write{c, document, action, 0, len(c.tags), cells}
+	c.write = write{document, action, 0, len(c.tags), cells}
 	if len(document.targets) == 0 {
-		return &c.write
+		return Write{c, c.number}
 	}
 	c.step(action, document.firstOutput, 0)
 	c.tags = append(c.tags, document.tags[:cells]...)
@@ -826,7 +834,7 @@ func (c *Changes) begin(action uint32, document *Document, cells int) *Write {
 			}
 		}
 	}
-	return &c.write
+	return Write{c, c.number}
 }
 
 // finish says the same to the document's other targets: the cells again, over the same texts.
@@ -836,7 +844,8 @@ func (c *Changes) finish() {
 	if document == nil {
 		return
 	}
-	w.changes, w.document = nil, nil
+	w.document = nil
+	c.number++
 	if len(document.targets) == 0 {
 		return
 	}
@@ -850,25 +859,34 @@ func (c *Changes) finish() {
 }
 
 // TTL makes the document expire after so many seconds; 0 leaves that to the target.
-func (w *Write) TTL(seconds uint32) *Write {
-	w.ttl = seconds
+func (w Write) TTL(seconds uint32) Write {
+	if w.isOpen() {
+		w.changes.write.ttl = seconds
+	}
 	return w
 }
 
 // Set sets a field, or a part of the key.
-func (w *Write) Set(field Field, value Value) *Write {
-	c := w.changes
+func (w Write) Set(field Field, value Value) Write {
+	c, document := w.changes, w.changes.write.document
 	switch {
-	case c == nil:
-		panic("the transform sets a field of a document whose event is over")
-	case field.document != w.document.id:
+	case !w.isOpen():
+	case field.document != document.id:
 		c.fault = &Reject{"foreign-field", "the transform sets a field of another document: declare it on the one it puts"}
-	case w.action == actionDelete && field.cell >= len(w.document.key):
+	case c.write.action == actionDelete && field.cell >= len(document.key):
 		c.fault = &Reject{"delete-with-field", "the transform sets a field of a document that it deletes: set its key only"}
-	case len(w.document.targets) > 0:
-		c.set(w.firstCell+field.cell, value)
+	case len(document.targets) > 0:
+		c.set(c.write.firstCell+field.cell, value)
 	}
 	return w
+}
+
+// isOpen tells whether the write can be added to; where it can't, that is the event's fault.
+func (w Write) isOpen() bool { return w.number == w.changes.number || w.isLate() }
+
+func (w Write) isLate() bool {
+	w.changes.fault = &Reject{"late-field", "the transform sets a field of a document after the next Put or Delete: set it before that"}
+	return false
 }
 
 func (c *Changes) set(cell int, value Value) {
@@ -895,7 +913,7 @@ func apply(schema uint32, row *Row) (changes *Changes, err error) {
 		return nil, fmt.Errorf("schema %d was not opened", schema)
 	}
 	c := &last
-	*c = Changes{steps: c.steps[:0], tags: c.tags[:0], words: c.words[:0], heap: c.heap[:0]}
+	*c = Changes{steps: c.steps[:0], tags: c.tags[:0], words: c.words[:0], heap: c.heap[:0], number: c.number + 1}
 	cells := len(table.before) + len(table.after)
 	for row.event = 0; row.event < len(row.events)/eventBytes; row.event++ {
 		row.firstBefore = row.event * cells

@@ -33,28 +33,31 @@ export const log = {
 /** Counters. Names have no labels and are capped by the host, so they must be few and constant. */
 export const metrics = { add: (counter, delta = 1) => add(counter, delta) };
 
-// --- Errors
+// --- Errors. One that is thrown where it does not belong is a mistake like any other, and told with its name and its place.
 
 /** Throw it for an event: it goes to the dead-letter topic, those beside it go on. The code is short and constant, because it labels a
  *  metric: "bad-amount". The message need not repeat values, because the dead letter holds the row. */
-export class Reject {
+export class Reject extends Error {
   constructor(code, message) {
+    super(message);
     this.code = code;
-    this.message = message;
+  }
+  get name() {
+    return 'Reject';
   }
 }
 
 /** Throw it in `open`: the transform does not take this table. Say what is wrong and what to do about it. */
-export class OpenError {
-  constructor(message) {
-    this.message = message;
+export class OpenError extends Error {
+  get name() {
+    return 'OpenError';
   }
 }
 
 /** Throw it in `readConfig`: the route's `config` is wrong. The route does not start. */
-export class ConfigError {
-  constructor(message) {
-    this.message = message;
+export class ConfigError extends Error {
+  get name() {
+    return 'ConfigError';
   }
 }
 
@@ -70,6 +73,12 @@ class Value {
   }
   toString() {
     return String(this.content);
+  }
+  /** JSON has no form for it, and none is guessed: a decimal may be meant as a text or as a number. */
+  toJSON() {
+    const name = this === ABSENT ? 'ABSENT' : `a ${this.constructor.name}`;
+    throw new TypeError(`${name} can't be inside of an object or array, which become JSON: put what JSON has in its place, as `
+      + 'String(value), or value.parse() of a Json');
   }
 }
 
@@ -121,7 +130,8 @@ export class Year extends Value {
   }
 }
 
-/** JSON as text: what a JSON column holds, or a field whose members are not known in `open`. Objects and arrays become JSON too. */
+/** JSON as text: what a JSON column holds, or a field whose members are not known in `open`. Objects and arrays become JSON too, where all
+ *  that is inside of them is JavaScript's own: no value of this SDK, and no bytes. */
 export class Json extends Value {
   constructor(text) {
     super(10, text);
@@ -169,7 +179,7 @@ export class Datetime extends Value {
   }
   /** To the millisecond, as if it were UTC. */
   toDate() {
-    return new Date(Number(this.content / 1000n));
+    return new Date(wholeMillis(this.content));
   }
 }
 
@@ -180,9 +190,12 @@ export class Timestamp extends Value {
   }
   /** To the millisecond. */
   toDate() {
-    return new Date(Number(this.content / 1000n));
+    return new Date(wholeMillis(this.content));
   }
 }
+
+/** The last whole millisecond that is not after a moment in microseconds; before 1970 too, where BigInt's division rounds up. */
+const wholeMillis = (micros) => Number((micros < 0n ? micros - 999n : micros) / 1000n);
 
 const PLAIN = /^(-?\d+)(?:\.(\d*))?$/;
 const MAX_INT = 2n ** 63n - 1n;
@@ -617,7 +630,7 @@ class Changes {
       if (Number.isNaN(value.getTime())) throw new TypeError('a field can\'t be an invalid Date');
       this._setInteger(at, 15, BigInt(value.getTime()) * 1000n);
     } else if (!(value instanceof Value)) {
-      const text = typeof value === 'object' ? JSON.stringify(value) : undefined;
+      const text = typeof value === 'object' ? JSON.stringify(value, withoutBytes) : undefined;
       if (text === undefined) throw new TypeError(`a field can't be a ${typeof value}: see the values at the top of streamsync.js`);
       this._setText(at, 10, text);
     } else if (value.tag === 5) {
@@ -685,6 +698,13 @@ class Changes {
     }
     return heap;
   }
+}
+
+/** Of bytes, JSON.stringify would make an object with a member for each. */
+function withoutBytes(key, value) {
+  if (!ArrayBuffer.isView(value) && !(value instanceof ArrayBuffer)) return value;
+  throw new TypeError('bytes can\'t be inside of an object or array, which become JSON: put them as text, with toBase64 or toHex; a '
+    + 'field of its own takes a Uint8Array');
 }
 
 // UTF-8 by way of strings that have a byte in each character, because QuickJS has neither TextDecoder nor TextEncoder; and these by way of

@@ -35,7 +35,9 @@ from wit_world.imports.types import Batch, Cells, Column as ColumnSchema, Outcom
 __all__ = ["ABSENT", "Bits", "Changes", "Column", "ConfigError", "Decimal", "Document", "Geometry", "Json", "OpenError", "Reject", "Row",
            "Table", "Unsigned", "Year", "date", "datetime", "export", "kind", "log", "metrics", "minor_units", "timedelta", "timezone", "trim"]
 
-getcontext().prec = 200  # MySQL's decimals have 65 digits: a sum or a product of two stays exact.
+# MySQL's decimals have 65 digits, at most 30 of them behind the point: a sum or a product of two stays exact. Their quotient, rounded to so
+# many digits, has at most 300 characters with the zeros before them; the host takes 512.
+getcontext().prec = 200
 
 
 # --- Errors
@@ -79,7 +81,8 @@ class Year(int):
 
 
 class Json(str):
-    """JSON as text: what a JSON column holds, or a field whose members are not known in `__init__`."""
+    """JSON as text: what a JSON column holds, or a field whose members are not known in `__init__`. Dicts and lists become JSON too, where all
+    that is inside of them is what package json takes: `json.loads` of a `Json`."""
 
 
 class Bits(bytes):
@@ -530,12 +533,22 @@ _SET: dict[type, Callable] = {
 def _set_other(changes: Changes, at: int, value: Any):
     """Lists and dicts are JSON; subclasses are what they derive from."""
     if isinstance(value, (dict, list, tuple)):
+        _refuse_nested(value)
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return changes._span(at, 10, text.encode())
     for base in type(value).__mro__:
         if base in _SET:
             return _SET[base](changes, at, value)
     raise TypeError(f"a field can't be a {type(value).__name__}: see the values at the top of streamsync.py")
+
+
+def _refuse_nested(value: Any):
+    """A `Json` is a `str`: package json would make a text in quotes of it, where it refuses the SDK's other values by itself."""
+    if isinstance(value, Json):
+        raise TypeError("a Json can't be inside of a dict or list, which become JSON: put json.loads of it in its place")
+    if isinstance(value, (dict, list, tuple)):
+        for member in value.values() if isinstance(value, dict) else value:
+            _refuse_nested(member)
 
 
 # --- The component

@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::Stop;
 use super::project::{Language, Project, check_name};
-use super::subject::{read_events, route_text};
+use super::subject::{WITH_SCHEMA, WITHOUT_SCHEMA, have_schema, read_events, route_text};
 use crate::cli::say;
 use crate::recording::{self, RecordedEvent};
 
@@ -87,7 +87,8 @@ pub(super) fn new(arguments: &NewArguments) -> Result<(), Stop> {
     let topic =
         events.as_ref().and_then(|events| events.first()).map_or_else(|| format!("{DATABASE}.{table}"), |event| event.topic.clone());
     project_files.push(("transform.toml".into(), Project::manifest(name, *lang)));
-    let route = route_text(name, &topic, &quoted(table), &quoted(format!("{name}.wasm")));
+    let format = if events.as_deref().is_none_or(have_schema) { WITH_SCHEMA } else { WITHOUT_SCHEMA };
+    let route = route_text(name, &topic, &quoted(table), &quoted(format!("{name}.wasm")), format);
     project_files.push(("route.toml".into(), format!("{}{route}", readme::ROUTE)));
     project_files.push(("README.md".into(), readme::readme(&project, &choice.table, lang.word())));
     project_files.push(("wit/transform.wit".into(), files::CONTRACT.into()));

@@ -114,7 +114,8 @@ pub(super) fn read_route(module: &Path, file: Option<&Path>, events: &[RecordedE
         None => (made_route(module, events)?, "the route".to_owned(), PathBuf::new()),
     };
     let text = surrounded(&text);
-    let environment = super::super::run::environment().filter(|(name, _)| matches!(name.as_str(), "HOME" | "XDG_CACHE_HOME"));
+    // Settings of a worker that are in the environment too are not the route's.
+    let environment = super::super::run::environment().filter(|(name, _)| !name.starts_with("STREAMSYNC_"));
     let mut settings = config::load_text(&text, &name, &directory, environment)
         .map_err(|faults| Stop::usage(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let [route] = settings.routes.as_slice() else {
@@ -153,11 +154,7 @@ fn made_route(module: &Path, events: &[RecordedEvent]) -> Result<String, Stop> {
             "the events name no table in a source block: give the route they are of, --route FILE with one [[routes]]",
         ));
     };
-    let with_schema = events.iter().filter_map(|event| event.value.as_deref()).any(|value| {
-        serde_json::from_slice::<serde_json::Value>(value)
-            .is_ok_and(|value| value.get("schema").is_some() && value.get("payload").is_some())
-    });
-    if !with_schema {
+    if !have_schema(events) {
         return Err(Stop::usage(
             "the events have no schema, so that the columns' types must be declared: give the route they are of, --route FILE with one [[routes]], \
              its format = \"json\" and its [routes.columns]",
@@ -169,13 +166,29 @@ fn made_route(module: &Path, events: &[RecordedEvent]) -> Result<String, Stop> {
         "transform",
         &quoted(&format!("{database}.{table}")),
         &quoted(&std::path::absolute(module).unwrap_or(module.into()).display().to_string()),
+        WITH_SCHEMA,
     ))
 }
 
+/// Whether the columns' types are in the events.
+pub(super) fn have_schema(events: &[RecordedEvent]) -> bool {
+    events.iter().filter_map(|event| event.value.as_deref()).any(|value| {
+        serde_json::from_slice::<serde_json::Value>(value)
+            .is_ok_and(|value| value.get("schema").is_some() && value.get("payload").is_some())
+    })
+}
+
+/// What a route says of events that have their schema with them,
+pub(super) const WITH_SCHEMA: &str = "format = \"json-with-schema\"\n";
+/// and of others: the author must say the rest, and the configuration is refused until then.
+pub(super) const WITHOUT_SCHEMA: &str = "format = \"json\"\n\
+    # The events have no schema: declare each column of the table, with its type as SHOW CREATE TABLE has it.\n\
+    # [routes.columns]\n# id = \"bigint not null\"\n";
+
 /// A route with both targets; table and module are in quotes already.
-pub(super) fn route_text(name: &str, topic: &str, table: &str, module: &str) -> String {
+pub(super) fn route_text(name: &str, topic: &str, table: &str, module: &str, format: &str) -> String {
     format!(
-        "[[routes]]\nname = \"{name}\"\ntopic = \"{topic}\"\ntable = {table}\nformat = \"json-with-schema\"\n[routes.transform]\nmodule = {module}\n\
+        "[[routes]]\nname = \"{name}\"\ntopic = \"{topic}\"\ntable = {table}\n{format}[routes.transform]\nmodule = {module}\n\
          [routes.targets.redis]\nsink = \"redis\"\nprefix = \"{name}\"\n[routes.targets.mongodb]\nsink = \"mongodb\"\ncollection = \"{name}\"\n"
     )
 }

@@ -9,6 +9,7 @@ use super::subject::{Subject, SubjectArguments};
 use super::trial::{BATCH, Run, Trial};
 use super::{Stop, verify};
 use crate::cli::say;
+use crate::config::RouteSettings;
 use crate::outcome::{self, Outcome};
 
 #[derive(Args, Clone, Debug)]
@@ -61,7 +62,21 @@ pub(super) fn test(arguments: &TestArguments) -> Result<(), Stop> {
     if arguments.deterministic {
         verify::same_always(&trial, &subject.events)?;
     }
-    verdict
+    verdict.and_then(|()| tested(&subject, &run))
+}
+
+/// That records which are no events come out as expected says nothing of the transform.
+fn tested(subject: &Subject, run: &Run) -> Result<(), Stop> {
+    if run.events > 0 {
+        return Ok(());
+    }
+    let RouteSettings { database, table, .. } = &*subject.route;
+    let records = counted(subject.events.len(), "record");
+    Err(Stop::no(format!(
+        "nothing was tested: of {records} none is a change of {database}.{table}; {} tells what they are. Record events of that table, or correct \
+         the route",
+        subject.expected.display()
+    )))
 }
 
 /// `None`: there is no such file yet.

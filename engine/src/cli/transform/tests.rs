@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 
 use super::project::{Language, Project};
-use super::subject::route_text;
+use super::subject::{WITH_SCHEMA, route_text};
 use super::{Stop, TransformCommand};
 use crate::outcome;
 use crate::recording::RecordedEvent;
@@ -31,7 +31,7 @@ impl Folder {
     fn new(module: &[u8]) -> Self {
         let folder = Self { dir: tempfile::tempdir().expect("a directory") };
         folder.put("transform.toml", Project::manifest("a", Language::C).as_bytes());
-        let route = route_text("a", "a", "\"shop.t\"", "\"a.wasm\"").replace("targets.redis", "targets.t");
+        let route = route_text("a", "a", "\"shop.t\"", "\"a.wasm\"", WITH_SCHEMA).replace("targets.redis", "targets.t");
         let route = route.split("[routes.targets.mongodb]").next().unwrap_or_default().to_owned();
         folder.put("route.toml", route.as_bytes());
         folder.put_events(&super::new::sample_events("shop", "t"));
@@ -116,6 +116,29 @@ fn what_fails_is_an_outcome_too() {
     assert!(kept.contains("0:1 create id = int 666\n  fault transform trapped\n"), "{kept}");
     assert!(kept.contains("0:0 read id = int 1\n  put t\n    id = int 1\n"), "{kept}");
     folder.run("test DIR").expect("the same trap");
+    folder.run("verify DIR").expect("the same traps, and the other events");
+}
+
+#[test]
+fn what_compares_nothing_is_no_success() {
+    let folder = Folder::new(&guest_of(&[("(;ON_OPEN;)", "(return (call $error))")]));
+    folder.refuses("verify DIR", &["nothing was compared: 1,040 events came to nothing but faults", "streamsync transform test"]);
+    folder.put("a.wasm", &guest(""));
+    folder.put("tests/events.jsonl", b"{\"topic\":\"t\",\"partition\":0,\"offset\":0}\n");
+    folder.refuses("verify DIR", &["nothing was compared: no record is a change of shop.t"]);
+    let nothing = "nothing was tested: of 1 record none is a change of shop.t";
+    folder.refuses("test DIR --update", &[nothing, "expected.txt tells what they are"]);
+    folder.refuses("test DIR", &[nothing]);
+}
+
+#[test]
+fn a_route_takes_what_it_names_of_the_environment() {
+    let folder = Folder::new(&guest(""));
+    let route = std::fs::read_to_string(folder.path("route.toml")).expect("there");
+    folder.put("route.toml", route.replace("prefix = \"a\"", "prefix = \"${env:PATH}\"").as_bytes());
+    folder.run("test DIR --no-cost").expect("it is set");
+    folder.put("route.toml", route.replace("prefix = \"a\"", "prefix = \"${env:NOT_SET_ANYWHERE}\"").as_bytes());
+    folder.refuses("test DIR", &["NOT_SET_ANYWHERE is not set"]);
 }
 
 #[test]
@@ -210,7 +233,7 @@ fn a_module_alone_is_tried_on_events_alone() {
 #[test]
 fn a_column_that_is_not_there_is_named() {
     let folder = Folder::new(include_bytes!("../../../tests/fixtures/contract-0.1.0/customers.wasm"));
-    let both = route_text("a", "a", "\"shop.t\"", "\"a.wasm\"");
+    let both = route_text("a", "a", "\"shop.t\"", "\"a.wasm\"", WITH_SCHEMA);
     folder.put("route.toml", both.as_bytes());
     folder.run("test DIR --update --no-cost").expect("kept");
     let kept = std::fs::read_to_string(folder.path("tests/expected.txt")).expect("there");

@@ -29,6 +29,15 @@ pub(super) struct Run {
     pub(super) events: usize,
 }
 
+impl Run {
+    /// Events that came to something: the others are faults, which the host makes of a failure.
+    pub(super) fn answered(&self) -> usize {
+        let is_event = |outcome: &&Outcome| outcome.event != "record";
+        let is_fault = |outcome: &Outcome| outcome.parts.iter().any(|part| part.title.starts_with("fault "));
+        self.outcomes.iter().filter(is_event).filter(|outcome| !is_fault(outcome)).count()
+    }
+}
+
 /// `database.table`, and what a module says of it.
 pub(super) type Opened = Vec<(String, Result<Arc<OpenedSchema>, crate::transform::Error>)>;
 

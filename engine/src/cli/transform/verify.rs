@@ -9,6 +9,7 @@ use super::report::{counted, grouped, table};
 use super::subject::SubjectArguments;
 use super::trial::{Run, Trial, repeated};
 use crate::cli::say;
+use crate::config::RouteSettings;
 use crate::outcome;
 use crate::recording::RecordedEvent;
 
@@ -62,16 +63,28 @@ pub(super) fn same_always(trial: &Trial<'_>, events: &[RecordedEvent]) -> Result
         }
     }
     let Some(run) = first else { return Err(Stop::no("there is nothing to compare")) };
+    let faults = faults(&trial.route, &run)?;
     let fresh = trial.run_fresh(&events, FRESH)?;
     same(&run, &fresh, true, "one instance", "a fresh instance a batch")?;
     let sizes: Vec<String> = BATCHES.iter().map(|size| grouped(*size as u64)).collect();
     say(&format!(
-        "{}: the same bytes of {}, in two runs each at batches of {}, and with a fresh instance a batch",
+        "{}: the same bytes of {}{faults}, in two runs each at batches of {}, and with a fresh instance a batch",
         named(trial),
         counted(run.events, "event"),
         sizes.join(" ")
     ));
     Ok(run)
+}
+
+/// How many events are faults; to have compared nothing else is no success.
+fn faults(route: &RouteSettings, run: &Run) -> Result<String, Stop> {
+    let nothing = match (run.events, run.answered()) {
+        (0, _) => format!("no record is a change of {}.{}", route.database, route.table),
+        (events, 0) => format!("{} came to nothing but faults", counted(events, "event")),
+        (events, answered) if answered < events => return Ok(format!(", {} of them faults", grouped((events - answered) as u64))),
+        _ => return Ok(String::new()),
+    };
+    Err(Stop::no(format!("nothing was compared: {nothing}; `streamsync transform test` tells why")))
 }
 
 fn same(first: &Run, second: &Run, messages: bool, first_name: &str, second_name: &str) -> Result<(), Stop> {

@@ -10,6 +10,16 @@ use crate::transform::wire::{Output, Plan};
 use crate::transform::{GuestAction, GuestGroup, GuestWrite, OpenedSchema, TAG_AFTER};
 
 #[test]
+fn json_is_read_back_as_it_was_told() {
+    for json in ["{\"a\":\n [1]}\n", " {}\t", "\r\n\"\u{2003}\" ", "1"] {
+        let told = value(Cell { tag: Tag::Json, word: 0, bytes: json.as_bytes(), column: None });
+        let part = Part { title: "put t".into(), fields: vec![Field { name: "a".into(), value: told }] };
+        let outcomes = vec![Outcome { partition: 0, offset: 1, event: "create id = int 1".into(), parts: vec![part] }];
+        assert_eq!(outcome::parse(&outcome::write(&outcomes)).as_ref(), Ok(&outcomes), "{json:?}");
+    }
+}
+
+#[test]
 fn answers_are_told_with_their_keys_and_kinds() {
     let routed = events(&[(1, 5), (1, 6), (1, -7), (1, 8)]);
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();

@@ -100,7 +100,7 @@ fn each_rule_is_checked() {
         (made(&[[0, 2, 1, 0], skip(1)], &[], b""), "unused number"),
         (made(&[[0, 2, 0, 1], skip(1)], &[], b""), "unused number"),
         (made(&[[0, 3, 1, 0], skip(1)], &[], b""), "unused number"),
-        (made(&[[0, 1, 0, 1], skip(1)], &[], b""), "unused number"),
+        (made(&[[0, 1, 0, 1], skip(1)], &[], b""), "belongs to a put"),
         (made(&[[0, 4, 0, 0], skip(1)], &[], b""), "none of put, delete"),
         (made(&[[0, 0, 3, 0], skip(1)], &[], b""), "output is not in the plan"),
         (made(&[[0, 1, u32::MAX, 0], skip(1)], &[], b""), "output is not in the plan"),
@@ -134,10 +134,15 @@ fn each_rule_is_checked() {
         let error = check(&opened(), answer).expect_err(expected).to_string();
         assert!(error.contains(expected), "{expected}: {error}: {shown}");
     }
-    for text in ["", "-", ".", "1.", ".5", "+1", "1e5", "1 ", "--1", "1.2.3", "NaN", &"1".repeat(129)] {
+    for text in ["", "-", ".", "1.", ".5", "+1", "1e5", "1 ", "--1", "1.2.3", "NaN"] {
         let error = check(&opened(), put((6, text.len() as u64), text.as_bytes())).expect_err(text).to_string();
         assert!(error.contains("a decimal is not"), "{text}: {error}");
     }
+    let product = format!("-{}.{}", "9".repeat(70), "9".repeat(60));
+    assert!(check(&opened(), put((6, product.len() as u64), product.as_bytes())).is_ok(), "of two of MySQL's longest");
+    let long = "1".repeat(513);
+    let error = check(&opened(), put((6, 513), long.as_bytes())).expect_err("too long").to_string();
+    assert!(error.contains("a decimal has more than 512 characters: round it"), "{error}");
 }
 
 #[test]

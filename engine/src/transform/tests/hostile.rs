@@ -190,6 +190,25 @@ fn floods_of_words_and_names_are_cut_off() {
 }
 
 #[test]
+fn a_name_for_each_event_is_counted_with_the_others() {
+    // Two letters, by how often the instance was asked.
+    let names = "(i32.store (i32.const 8000) (i32.add (i32.load (i32.const 8000)) (i32.const 1)))
+        (i32.store8 (i32.const 8004) (i32.add (i32.const 97) (i32.div_u (i32.load (i32.const 8000)) (i32.const 26))))
+        (i32.store8 (i32.const 8005) (i32.add (i32.const 97) (i32.rem_u (i32.load (i32.const 8000)) (i32.const 26))))
+        (call $add (i32.const 8004) (i32.const 2) (i32.const 1))";
+    for events_a_call in [1, 10, 200] {
+        let mut guest = start(&host(), &[("ON_POISON", names)]).expect("a guest");
+        for _ in 0..200 / events_a_call {
+            guest.apply(events(&vec![(1, 666); events_a_call]));
+        }
+        let counters = &guest.stats().counters;
+        assert!(counters.len() <= 65, "{}", counters.len());
+        assert_eq!((counters["events"], counters["ab"], counters.values().sum::<u64>()), (200, 1, 400), "nothing is lost: {counters:?}");
+        assert!(counters["other"] > 100, "{counters:?}");
+    }
+}
+
+#[test]
 fn a_module_that_is_too_large_is_not_read() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("t.wasm");

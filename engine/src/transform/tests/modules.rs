@@ -155,5 +155,12 @@ fn an_init_error_has_the_guest_s_words() {
     settings.config = String::new();
     let module = folder.host.load(&settings).expect("a module");
     let error = Guest::new(module, route(settings), &[]).err().expect("refused");
-    assert!(error.to_string().contains("route t") && error.to_string().contains("no"), "{error}");
+    assert_eq!(error.to_string(), "transform test-guest of route t can't be started: the transform failed: no");
+}
+
+#[test]
+fn a_module_that_no_route_asked_for_is_told_without_one() {
+    let folder = Folder::new(false);
+    let error = folder.host.load(&folder.file(&guest_of(&[("(;ON_DESCRIBE;)", "unreachable")]))).expect_err("a trap").to_string();
+    assert!(error.contains("t.wasm can't be started: the transform trapped: "), "{error}");
 }

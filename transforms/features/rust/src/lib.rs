@@ -44,6 +44,9 @@ const KINDS: [&str; 15] = [
     "year",
 ];
 
+/// What other languages make of objects and lists.
+const NESTED: &str = r#"{"a":[1,-2.5,"é \"q\"",true,null,{}],"b":{"c":[]}}"#;
+
 /// Does what the column `what` says.
 pub struct Features {
     what: Column<kind::Text>,
@@ -158,6 +161,10 @@ impl Transform for Features {
             }
             "whole" => {
                 changes.put(&self.whole).set(self.everything, row.get(self.typed.json)?.map(Json));
+                Ok(())
+            }
+            "nested" => {
+                changes.put(&self.whole).set(self.everything, Json(NESTED));
                 Ok(())
             }
             "absent" => {

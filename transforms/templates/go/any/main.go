@@ -4,7 +4,7 @@
 // and set it for each event (changes.Put(document).Set(field, …)).
 package main
 
-import "{{name}}/streamsync"
+import "transform.{{name}}/streamsync"
 
 func open(table *streamsync.Table, _ streamsync.NoConfig) (streamsync.EventFunc, error) {
 	document := table.Document()

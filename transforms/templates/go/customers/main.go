@@ -1,7 +1,7 @@
 // A customer: the name trimmed, the email trimmed and in lower case, the address as it is, the day and time of creation as a date.
 package main
 
-import "{{name}}/streamsync"
+import "transform.{{name}}/streamsync"
 
 type customers struct {
 	name, email             streamsync.Column[string]

@@ -6,7 +6,7 @@ package main
 import (
 	"slices"
 
-	"{{name}}/streamsync"
+	"transform.{{name}}/streamsync"
 )
 
 // minorDigits are those of a currency's minor unit: cents.

@@ -1,3 +1,3 @@
-module {{name}}
+module transform.{{name}}
 
 go 1.26

@@ -5,7 +5,7 @@ package main
 import (
 	"slices"
 
-	"{{name}}/streamsync"
+	"transform.{{name}}/streamsync"
 )
 
 // arrivedOrGivenUp are the statuses after which a shipment no longer moves.

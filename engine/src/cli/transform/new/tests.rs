@@ -85,6 +85,18 @@ fn a_project_of_each_language_and_table_is_whole() {
     }
 }
 
+/// No Go build succeeds in a module that is called as a package of the standard library is: "log", "vendor".
+#[test]
+fn a_go_module_is_not_called_as_the_transform() {
+    for table in ["customers", "orders", "shipping_info", "shop.carts"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        new(&NewArguments { name: "log".into(), ..arguments(Language::Go, table, dir.path()) }).expect("written");
+        let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("there");
+        assert!(text("go.mod").starts_with("module transform.log\n"), "{}", text("go.mod"));
+        assert!(text("main.go").contains("\"transform.log/streamsync\""), "{}", text("main.go"));
+    }
+}
+
 #[test]
 fn recorded_events_are_the_project_s() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -98,6 +110,21 @@ fn recorded_events_are_the_project_s() {
     assert!(!project.expected().exists(), "nobody has seen what becomes of them");
     let route = std::fs::read_to_string(project.route()).expect("there");
     assert!(route.contains("table = \"shop.carts\"") && route.contains("topic = \"ecommerce.shop.carts\""), "{route}");
+    // Without their schemas, which the connector may leave out.
+    let plain = |event: &RecordedEvent| {
+        let value: serde_json::Value = serde_json::from_slice(event.value.as_ref().expect("a value")).expect("JSON");
+        RecordedEvent { value: value.get("payload").map(|payload| payload.to_string().into_bytes()), ..event.clone() }
+    };
+    std::fs::write(&path, events.iter().map(|event| plain(event).line() + "\n").collect::<String>()).expect("written");
+    new(&with("carts", "plain")).expect("written");
+    let project = Project::open(&dir.path().join("plain")).expect("a project");
+    std::fs::write(project.module(), "").expect("written");
+    let read = |project: &Project| read_route(&project.module(), Some(&project.route()), &events);
+    let error = read(&project).expect_err("the types are not known");
+    assert!(error.message().contains("add [routes.columns] with name"), "{}", error.message());
+    let route = std::fs::read_to_string(project.route()).expect("there");
+    std::fs::write(project.route(), route.replace("# [routes", "[routes").replace("# id", "id")).expect("written");
+    assert!(matches!(read(&project).expect("a route").0.format, crate::config::Format::Json { .. }));
     for (table, expected) in
         [("orders", "has events of shop.carts, not of orders"), ("other.carts", "has events of shop.carts, not of carts")]
     {
