@@ -254,6 +254,7 @@ async fn prepare_all(
     let mut backoff = settle::Backoff::new(&shared.settings.retry);
     let mut changes = prepare.changes();
     let mut breaker = breaker::Breaker::new(prepare.max_failures());
+    // A guest that hangs has its thread until its deadlines are over: a partition that is given up waits for none of them.
     loop {
         let read = tokio::select! {
             biased;
@@ -261,7 +262,9 @@ async fn prepare_all(
             () = plans.closed() => return End::Stopped,
             // Between two batches: what was prepared with the module before is settled in its place.
             () = changes.next() => {
-                let Some((returned, ())) = on_a_thread(shared.machine, prepare, Prepare::adopt).await else { return defect() };
+                let adopting = on_a_thread(shared.machine, prepare, Prepare::adopt);
+                let done = tokio::select! { biased; () = abandoned(&mut orders) => return End::Stopped, done = adopting => done };
+                let Some((returned, ())) = done else { return defect() };
                 prepare = returned;
                 breaker.reset(prepare.max_failures());
                 continue;
@@ -287,7 +290,8 @@ async fn prepare_all(
         backoff.reset();
         meter.read();
         let observe = observer.waits();
-        let done = on_a_thread(shared.machine, prepare, move |prepare| prepare.batch(records, observe)).await;
+        let preparing = on_a_thread(shared.machine, prepare, move |prepare| prepare.batch(records, observe));
+        let done = tokio::select! { biased; () = abandoned(&mut orders) => return End::Stopped, done = preparing => done };
         let Some((returned, mut prepared)) = done else { return defect() };
         prepare = returned;
         observer.observe(&shared, &mut prepared);

@@ -83,7 +83,7 @@ struct Lanes {
     next: u64,
     running: BTreeMap<u64, u64>,
     /// Lanes that could not take over the last change, and why.
-    stuck: BTreeMap<TopicPartition, String>,
+    stuck: BTreeMap<u64, (TopicPartition, String)>,
 }
 
 impl RouteRollout {
@@ -175,12 +175,17 @@ impl RouteRollout {
         self.halted()
     }
 
-    /// Waits until every lane has adopted it; the number of lanes, and of those that have not by then. A lane whose batch waits for a
-    /// store that is away adopts it afterwards.
+    /// Wakes whoever works beside the lanes at each change.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes(Some(self.deployed.subscribe()))
+    }
+
+    /// Waits until every lane has adopted it, or tried to; the number of lanes, and of those that have not by then. A lane whose batch waits for
+    /// a store that is away adopts it afterwards.
     async fn adopted(&self, number: u64, patience: Duration) -> (usize, usize) {
         let deadline = Instant::now() + patience;
         let mut lanes = self.lanes.subscribe();
-        let all = lanes.wait_for(|lanes| lanes.running.values().all(|running| *running >= number));
+        let all = lanes.wait_for(|lanes| lanes.running.iter().all(|(lane, running)| *running >= number || lanes.stuck.contains_key(lane)));
         // Late ones are counted below, in either case.
         drop(tokio::time::timeout_at(deadline, all).await);
         let lanes = self.lanes.borrow();
@@ -191,7 +196,7 @@ impl RouteRollout {
     /// The lanes that could not adopt the last change, and why.
     fn stuck(&self) -> Vec<String> {
         let lanes = self.lanes.borrow();
-        lanes.stuck.iter().map(|(source, why)| format!("partition {} stays with the module before: {why}", source.partition)).collect()
+        lanes.stuck.values().map(|(source, why)| format!("partition {} stays with the module before: {why}", source.partition)).collect()
     }
 
     /// Adds what a lane has compared, where the second guest is still the same.
@@ -235,14 +240,14 @@ impl Follower {
     pub(crate) fn adopted(&self, number: u64) {
         self.rollout.lanes.send_modify(|lanes| {
             lanes.running.insert(self.lane, number);
+            lanes.stuck.remove(&self.lane);
         });
     }
 
-    /// The lane goes on with what it ran before.
-    pub(crate) fn stays(&self, number: u64, why: String) {
+    /// The lane goes on with what it ran before, for now.
+    pub(crate) fn stays(&self, why: String) {
         self.rollout.lanes.send_modify(|lanes| {
-            lanes.running.insert(self.lane, number);
-            lanes.stuck.insert(self.source.clone(), why);
+            lanes.stuck.insert(self.lane, (self.source.clone(), why));
         });
     }
 
@@ -256,12 +261,12 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.rollout.lanes.send_modify(|lanes| {
             lanes.running.remove(&self.lane);
-            lanes.stuck.remove(&self.source);
+            lanes.stuck.remove(&self.lane);
         });
     }
 }
 
-/// Tells a lane that its route runs something else.
+/// Tells that the route runs something else.
 pub(crate) struct Changes(Option<channel::Receiver<Arc<Deployed>>>);
 
 impl Changes {

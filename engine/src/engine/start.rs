@@ -273,7 +273,8 @@ impl Starting<'_> {
                 None => return Err("a defect in the engine stopped it while it made an instance of the module".to_owned().into()),
             };
             if !error.is_passing() {
-                return Err(Halt::of_module(number, &error.to_string()));
+                tracing::error!(topic = %self.source.topic, partition = self.source.partition, error = %error, "a partition's guest can't be started");
+                return Err(Halt::of_module(number, &error.in_public()));
             }
             tracing::warn!(topic = %self.source.topic, partition = self.source.partition, error = %error, "a partition waits for a place for its guest");
             self.health.waits_for(&format!("a place for its guest: {error}"));

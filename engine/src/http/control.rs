@@ -156,7 +156,7 @@ fn told(done: &Done) -> serde_json::Value {
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
         Refusal::NoRoute { .. } => StatusCode::NOT_FOUND,
-        Refusal::Pinned { .. } | Refusal::NoneBefore { .. } | Refusal::NoSecond { .. } => StatusCode::CONFLICT,
+        Refusal::Pinned { .. } | Refusal::OtherKey { .. } | Refusal::NoneBefore { .. } | Refusal::NoSecond { .. } => StatusCode::CONFLICT,
         Refusal::Malformed { .. } => StatusCode::BAD_REQUEST,
         Refusal::Setup(_) | Refusal::Trial { .. } | Refusal::AllRejected { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Stopped => StatusCode::SERVICE_UNAVAILABLE,

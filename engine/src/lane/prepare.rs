@@ -36,9 +36,11 @@ pub struct RouteStages {
     /// Where the module may change, and the number of what runs.
     follows: Option<(Follower, u64)>,
     second: Option<Seconded>,
+    /// What the route runs has found no place here yet: it is tried again before each batch.
+    waits_for_place: bool,
     history: History,
-    /// The guest's figures at the last look.
-    seen: GuestStats,
+    /// The figures of the guest, and of one that decides beside it, at the last look.
+    seen: (GuestStats, GuestStats),
 }
 
 /// What a second guest does with the lane's batches.
@@ -82,6 +84,23 @@ pub(super) struct Guested {
     pub(super) failed_events: u64,
     pub(super) memory_grown_bytes: i64,
     pub(super) counters: Vec<(String, u64)>,
+}
+
+impl Guested {
+    fn add(&mut self, seen: &mut GuestStats, now: &GuestStats) {
+        self.calls += now.calls.saturating_sub(seen.calls);
+        self.restarts += now.restarts.saturating_sub(seen.restarts);
+        self.answered_events += now.answered_events.saturating_sub(seen.answered_events);
+        self.failed_events += now.failed_events.saturating_sub(seen.failed_events);
+        self.memory_grown_bytes += now.memory_bytes as i64 - seen.memory_bytes as i64;
+        for (name, count) in &now.counters {
+            let by = count.saturating_sub(seen.counters.get(name).copied().unwrap_or_default());
+            if by > 0 {
+                self.counters.push((name.clone(), by));
+            }
+        }
+        *seen = now.clone();
+    }
 }
 
 impl Prepare {
@@ -221,8 +240,9 @@ impl RouteStages {
             route,
             follows: None,
             second: None,
+            waits_for_place: false,
             history: History::of(generation, &BTreeMap::new()),
-            seen: GuestStats::default(),
+            seen: Default::default(),
         }
     }
 
@@ -230,22 +250,29 @@ impl RouteStages {
     fn adopt(&mut self) {
         let Some((follower, number)) = &mut self.follows else { return };
         let next = follower.rollout().deployed();
-        if next.number == *number {
+        let is_new = next.number != *number;
+        if !is_new && !self.waits_for_place {
             return;
         }
         *number = next.number;
         let start = || Guest::new(Arc::clone(&next.module), Arc::clone(&next.route), follower.rollout().sinks());
         // The pool may have no place for a second instance of this lane beside the first.
         self.second = None;
-        let started = start().or_else(|_| {
+        let started = start().or_else(|error| {
+            if !is_new {
+                return Err(error);
+            }
             self.guest.rest();
             start()
         });
         let started = started.and_then(|guest| Ok((guest, seconded(&next, follower.rollout())?)));
+        self.waits_for_place = started.as_ref().is_err_and(SetupError::is_passing);
         match started {
             Ok((guest, second)) => {
                 self.second = second;
-                self.seen = GuestStats { memory_bytes: self.seen.memory_bytes, ..GuestStats::default() };
+                // What the metric has of the memory of those before is taken from it with the next look.
+                let before = |seen: &GuestStats| GuestStats { memory_bytes: seen.memory_bytes, ..GuestStats::default() };
+                self.seen = (before(&self.seen.0), before(&self.seen.1));
                 self.guest = guest;
                 self.router = Router::new(Arc::clone(&next.route));
                 self.planner = Planner::new(&next.route, &next.module.digest);
@@ -253,13 +280,18 @@ impl RouteStages {
                 follower.adopted(next.number);
             }
             Err(error) => {
-                tracing::error!(route = self.route.name, error = %error, "this partition stays with the module before");
-                follower.stays(next.number, error.to_string());
+                if is_new {
+                    tracing::error!(route = self.route.name, error = %error, "this partition stays with the module before");
+                }
+                follower.stays(error.in_public());
             }
         }
     }
 
     fn batch(&mut self, records: RecordBatch, observe: bool) -> Prepared {
+        if self.waits_for_place {
+            self.adopt();
+        }
         let start = Instant::now();
         if let Some((follower, _)) = &self.follows {
             follower.offer(&records);
@@ -296,22 +328,14 @@ impl RouteStages {
     }
 
     fn guested(&mut self) -> Guested {
-        let now = self.guest.stats();
-        let before = |name: &String| self.seen.counters.get(name).copied().unwrap_or_default();
-        let guested = Guested {
-            calls: now.calls.saturating_sub(self.seen.calls),
-            restarts: now.restarts.saturating_sub(self.seen.restarts),
-            answered_events: now.answered_events.saturating_sub(self.seen.answered_events),
-            failed_events: now.failed_events.saturating_sub(self.seen.failed_events),
-            memory_grown_bytes: now.memory_bytes as i64 - self.seen.memory_bytes as i64,
-            counters: now
-                .counters
-                .iter()
-                .map(|(name, count)| (name.clone(), count.saturating_sub(before(name))))
-                .filter(|(_, by)| *by > 0)
-                .collect(),
-        };
-        self.seen = now.clone();
-        guested
+        let mut guested = Guested::default();
+        guested.add(&mut self.seen.0, self.guest.stats());
+        let failed_events = guested.failed_events;
+        match &self.second {
+            Some(Seconded::Canary(_, guest)) => guested.add(&mut self.seen.1, guest.stats()),
+            Some(Seconded::Shadow(_)) | None => guested.add(&mut self.seen.1, &GuestStats::default()),
+        }
+        // What the second one fails on is the first one's to answer.
+        Guested { failed_events, ..guested }
     }
 }

@@ -14,7 +14,7 @@ use crate::rollout::{MAX_DIFFERENCES, RouteRollout, Second};
 use crate::route::RoutedBatch;
 use crate::source::RecordBatch;
 use crate::transform::canary::divide;
-use crate::transform::{Guest, GuestBatch, GuestGroup};
+use crate::transform::{Guest, GuestBatch, GuestGroup, SetupError};
 
 /// The longest rest after a comparison.
 const MAX_REST: Duration = Duration::from_secs(1);
@@ -56,19 +56,33 @@ struct Shadow {
 }
 
 impl Shadow {
-    fn compare(&mut self, observed: &Observed, sinks: &[SinkSettings]) -> Compared {
+    /// `None`: the guest has found no place yet.
+    fn compare(&mut self, observed: &Observed, sinks: &[SinkSettings]) -> Option<Compared> {
         let second = &observed.second;
         if self.running.as_ref().is_none_or(|(running, _)| !Arc::ptr_eq(running, second)) {
             let guest = Guest::new(Arc::clone(&second.module), Arc::clone(&second.route), sinks)
                 .inspect_err(|error| tracing::warn!(route = second.route.name, error = %error, "the second module is not compared"));
+            if guest.as_ref().is_err_and(SetupError::is_passing) {
+                self.running = None;
+                return None;
+            }
             self.running = Some((Arc::clone(second), guest.ok()));
         }
         let Some((_, Some(guest))) = &mut self.running else {
-            return Compared { failed: observed.batch.events.len() as u64, ..Compared::default() };
+            return Some(Compared { failed: observed.batch.events.len() as u64, ..Compared::default() });
         };
         let (groups, faults) = guest.answers(&observed.batch, |_| true);
         let first = Said { groups: &observed.groups, faults: &observed.faults };
-        compare(&observed.batch, first, Said { groups: &groups, faults: &faults }, &|_| true, MAX_DIFFERENCES)
+        Some(compare(&observed.batch, first, Said { groups: &groups, faults: &faults }, &|_| true, MAX_DIFFERENCES))
+    }
+
+    /// A guest that is no longer the route's second one has its place no more.
+    fn leave_unless(&mut self, second: Option<&Arc<Second>>) {
+        if let Some((running, _)) = &self.running
+            && second.is_none_or(|second| !Arc::ptr_eq(running, second))
+        {
+            self.running = None;
+        }
     }
 }
 
@@ -81,10 +95,19 @@ pub(super) async fn shadow_all(
     mut orders: watch::Receiver<Order>,
 ) {
     let mut shadow = Shadow::default();
+    let mut changes = rollout.changes();
     let name = rollout.deployed().route.name.clone();
     let metrics = shared.metrics.route(&name);
     loop {
-        let next = tokio::select! { biased; () = ended(&mut orders) => return, next = observed.recv() => next };
+        let next = tokio::select! {
+            biased;
+            () = ended(&mut orders) => return,
+            () = changes.next() => {
+                shadow.leave_unless(rollout.deployed().second.as_ref());
+                continue;
+            }
+            next = observed.recv() => next,
+        };
         let Some(next) = next else { return };
         let sinks = Arc::clone(&rollout);
         let began = Instant::now();
@@ -95,8 +118,13 @@ pub(super) async fn shadow_all(
             return;
         };
         shadow = returned;
-        rollout.compared(&next.second, &next.batch.records.source, compared.clone());
-        metrics.shadow(&compared);
+        match compared {
+            Some(compared) => {
+                rollout.compared(&next.second, &next.batch.records.source, compared.clone());
+                metrics.shadow(&compared);
+            }
+            None => metrics.shadow_skipped(next.batch.events.len() as u64),
+        }
         let rest = began.elapsed().min(MAX_REST);
         tokio::select! { biased; () = ended(&mut orders) => return, () = tokio::time::sleep(rest) => {} }
     }

@@ -17,6 +17,8 @@ use crate::transform::{Error, Guest, Module, SetupError};
 pub(crate) struct Tried {
     /// Row changes.
     pub(crate) events: usize,
+    /// Those that the guest was shown and answered, rejects among them: deletes and null records may not be shown to it.
+    pub(crate) answered: usize,
     /// Places that the guest failed on, or whose documents can't be stored, and why.
     pub(crate) failed: Vec<(String, String)>,
     /// Rejected events.
@@ -59,6 +61,7 @@ pub(crate) fn attempt(
             break;
         }
     }
+    tried.answered = guest.stats().answered_events as usize;
     Ok(tried)
 }
 

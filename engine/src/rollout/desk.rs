@@ -39,7 +39,35 @@ struct Route {
     rollout: Arc<RouteRollout>,
     /// As the configuration last had it; a change over HTTP leaves it alone.
     configured: TransformSettings,
+    /// It was refused: SIGHUP and its files have it tried again.
+    pending: bool,
+    /// What ran before what runs, by digest.
     before: Option<Arc<Deployed>>,
+}
+
+impl Route {
+    /// Whether what the configuration last had is what runs.
+    fn is_in_force(&self) -> bool {
+        let deployed = self.rollout.deployed();
+        let second = deployed.second.as_ref().map(|second| (&second.route.transform, second.canary_percent));
+        let shadow = self.configured.shadow.as_ref().map(|shadow| (&shadow.transform, shadow.canary_percent));
+        deployed.route.transform == self.configured && second == shadow
+    }
+}
+
+/// Files that are read again although their section is what runs. Each of both modules has its own: after a rollback the first one's file holds
+/// another module, and may be named as the second.
+#[derive(Clone, Default)]
+struct Again {
+    first: BTreeSet<PathBuf>,
+    second: BTreeSet<PathBuf>,
+}
+
+impl Again {
+    /// Files that have changed, whoever runs them.
+    fn changed(files: &BTreeSet<PathBuf>) -> Self {
+        Self { first: files.clone(), second: files.clone() }
+    }
 }
 
 /// Modules that are fit, and how that was seen.
@@ -55,6 +83,7 @@ impl Rollout {
     pub fn new(settings: &Arc<Settings>, modules: &[Arc<Module>], metrics: &Arc<Metrics>, health: &Arc<Health>, machine: Machine) -> Self {
         let route = |(route, module): (&Arc<RouteSettings>, &Arc<Module>)| Route {
             configured: route.transform.clone(),
+            pending: false,
             rollout: RouteRollout::new(Arc::clone(settings), Arc::clone(route), Arc::clone(module)),
             before: None,
         };
@@ -104,7 +133,7 @@ impl Rollout {
         for index in 0..self.routes.len() {
             let Some(transform) = self.routes.get(index).map(|route| route.configured.clone()) else { return };
             if transform.shadow.is_some() {
-                self.apply(index, transform, &BTreeSet::new(), "start").await;
+                self.apply(index, transform, &Again::default(), "start").await;
             }
         }
     }
@@ -151,13 +180,20 @@ impl Rollout {
 
     async fn change(&mut self, name: &str, change: Change) -> Result<Done, Refusal> {
         let index = self.index(name)?;
+        let done = self.carry_out(index, name, change).await?;
+        // From here on what was changed over HTTP stays.
+        self.routes.get_mut(index).into_iter().for_each(|route| route.pending = false);
+        Ok(done)
+    }
+
+    async fn carry_out(&mut self, index: usize, name: &str, change: Change) -> Result<Done, Refusal> {
         match change {
             Change::Swap { module, sha256 } => {
                 let running = self.running(index)?;
                 self.check_pin(index)?;
-                let wanted = TransformSettings { shadow: running.shadow.clone(), ..self.named(name, &running, &module, sha256)? };
-                let asked_for = wanted.module.file().map(Path::to_owned).into_iter().collect();
-                let prepared = self.prepare(index, wanted, &asked_for).await;
+                let wanted = TransformSettings { shadow: running.shadow.clone(), ..self.named(index, name, &module, sha256)? };
+                let again = Again { first: wanted.module.file().map(Path::to_owned).into_iter().collect(), ..Again::default() };
+                let prepared = self.prepare(index, wanted, again).await;
                 self.settle(index, "HTTP", prepared).await
             }
             Change::Shadow { module, sha256, canary_percent } => {
@@ -165,10 +201,10 @@ impl Rollout {
                 if canary_percent > 0 {
                     self.check_pin(index)?;
                 }
-                let transform = self.named(name, &running, &module, sha256)?;
-                let asked_for = transform.module.file().map(Path::to_owned).into_iter().collect();
+                let transform = self.named(index, name, &module, sha256)?;
+                let again = Again { second: transform.module.file().map(Path::to_owned).into_iter().collect(), ..Again::default() };
                 let wanted = TransformSettings { shadow: Some(Box::new(ShadowSettings { transform, canary_percent })), ..running };
-                let mut prepared = self.prepare(index, wanted, &asked_for).await;
+                let mut prepared = self.prepare(index, wanted, again).await;
                 if let Ok(Some(Prepared { second_refused, .. })) = &mut prepared
                     && let Some(refusal) = second_refused.take()
                 {
@@ -178,7 +214,7 @@ impl Rollout {
             }
             Change::Unshadow => {
                 let wanted = TransformSettings { shadow: None, ..self.running(index)? };
-                let prepared = self.prepare(index, wanted, &BTreeSet::new()).await;
+                let prepared = self.prepare(index, wanted, Again::default()).await;
                 self.settle(index, "HTTP", prepared).await
             }
             Change::Promote => self.promote(index).await,
@@ -200,8 +236,23 @@ impl Rollout {
         }
     }
 
-    /// A transform section with another module, and without a second one.
-    fn named(&self, route: &str, like: &TransformSettings, module: &str, sha256: Option<String>) -> Result<TransformSettings, Refusal> {
+    /// Modules of the route are signed with the key that the configuration names, whatever names them.
+    fn check_key(&self, index: usize, transform: &TransformSettings) -> Result<(), Refusal> {
+        let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
+        match &route.configured.signature_key {
+            Some(key) if transform.signature_key.as_ref() != Some(key) => {
+                Err(Refusal::OtherKey { route: route.rollout.deployed().route.name.clone(), module: transform.module.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The route's transform section with another module, and without a second one.
+    fn named(&self, index: usize, route: &str, module: &str, sha256: Option<String>) -> Result<TransformSettings, Refusal> {
+        let Some(known) = self.routes.get(index) else { return Err(Refusal::Stopped) };
+        // After a rollback the section in force may know another key, or none.
+        let signature_key = known.configured.signature_key.clone();
+        let like = known.rollout.deployed().route.transform.clone();
         let malformed = |message: &str| Refusal::Malformed { message: message.to_owned() };
         if module.is_empty() {
             return Err(malformed("module is empty: name the component's .wasm file"));
@@ -211,18 +262,20 @@ impl Rollout {
         }
         let module = ModuleSource::parse(module, &self.settings.directory, route);
         let module = module.map_err(|(message, remedy)| malformed(&format!("{message}: {remedy}")))?;
-        Ok(TransformSettings { module, sha256: sha256.map(|digest| digest.to_ascii_lowercase()), shadow: None, ..like.clone() })
+        let sha256 = sha256.map(|digest| digest.to_ascii_lowercase());
+        Ok(TransformSettings { module, sha256, signature_key, shadow: None, ..like })
     }
 
-    /// Loads and tries a module, while the lanes go on with the one that they have. What runs is loaded again only where its file is among
-    /// `changed`: after a rollback its file holds another module.
-    async fn prepare(&mut self, index: usize, wanted: TransformSettings, changed: &BTreeSet<PathBuf>) -> Result<Option<Prepared>, Refusal> {
+    /// Loads and tries a module, while the lanes go on with the one that they have. What runs is loaded again only where its file is to be
+    /// read `again`.
+    async fn prepare(&mut self, index: usize, wanted: TransformSettings, again: Again) -> Result<Option<Prepared>, Refusal> {
         let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
-        files(&wanted).for_each(|file| self.watch.known(&file));
+        // A file that is not read now may have changed a moment ago: that is still to be noticed.
+        files(&wanted).for_each(|file| self.watch.begin(&file));
+        again.first.iter().chain(&again.second).for_each(|file| self.watch.known(file));
         let rollout = Arc::clone(&route.rollout);
         let recent = rollout.recent().batches();
-        let changed = changed.clone();
-        let prepared = self.machine.away(move || prepare(&rollout, wanted, &changed, &recent)).await;
+        let prepared = self.machine.away(move || prepare(&rollout, wanted, &again, &recent)).await;
         prepared.unwrap_or_else(|| Err(Refusal::Defect))
     }
 
@@ -262,15 +315,18 @@ impl Rollout {
         let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
         let current = route.rollout.deployed();
         let Some(second) = &current.second else { return Err(Refusal::NoSecond { route: current.route.name.clone() }) };
+        self.check_key(index, &second.route.transform)?;
         let (route, module) = (Arc::clone(&second.route), Arc::clone(&second.module));
         let next = current.next(route, module, None);
         Ok(self.deploy(index, next, Tried::RanBeside, SwapResult::Promoted, "promote").await)
     }
 
     async fn roll_back(&mut self, index: usize) -> Result<Done, Refusal> {
+        self.check_pin(index)?;
         let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
         let current = route.rollout.deployed();
         let Some(before) = &route.before else { return Err(Refusal::NoneBefore { route: current.route.name.clone() }) };
+        self.check_key(index, &before.route.transform)?;
         let (route, module, second) = (Arc::clone(&before.route), Arc::clone(&before.module), before.second.clone());
         let next = current.next(route, module, second);
         // Its file may hold what is rolled back from: only a later change of it counts.
@@ -286,9 +342,11 @@ impl Rollout {
         route.rollout.deploy(next);
         let next = route.rollout.deployed();
         let name = &next.route.name;
-        // A rollback goes back to another first module: a second one that comes or goes is no such step.
-        if !Arc::ptr_eq(&next.module, &before.module) {
+        // A rollback goes back to another first module: neither other settings nor a second one that comes or goes are such a step.
+        if next.module.digest != before.module.digest {
             route.before = Some(Arc::clone(&before));
+        }
+        if !Arc::ptr_eq(&next.module, &before.module) {
             self.metrics.route(name).module(&next.module.digest);
             self.metrics.route(name).swap(result);
         }
@@ -318,8 +376,14 @@ impl Rollout {
 
     /// Whatever file has changed is loaded, where it is what its route runs.
     async fn look_at_files(&mut self) {
-        let running: Vec<TransformSettings> = self.routes.iter().map(|route| route.rollout.deployed().route.transform.clone()).collect();
-        let watched: Vec<PathBuf> = running.iter().flat_map(files).collect();
+        // A section that was refused may have waited for its file.
+        let pending = |route: &Route| route.pending.then(|| route.configured.clone());
+        let wanted = self.routes.iter().enumerate().flat_map(|(index, route)| {
+            let running = route.rollout.deployed().route.transform.clone();
+            pending(route).into_iter().chain(Some(running)).map(move |transform| (index, transform))
+        });
+        let wanted: Vec<(usize, TransformSettings)> = wanted.collect();
+        let watched: Vec<PathBuf> = wanted.iter().flat_map(|(_, transform)| files(transform)).collect();
         let mut watch = std::mem::take(&mut self.watch);
         let looked = self.machine.away(move || {
             // A file that several routes run is looked at once.
@@ -329,11 +393,13 @@ impl Rollout {
         });
         let Some((watch, changed)) = looked.await else { return };
         self.watch = watch;
-        for (index, transform) in running.into_iter().enumerate() {
-            if !files(&transform).any(|file| changed.contains(&file)) {
+        let mut done = None;
+        for (index, transform) in wanted {
+            if done == Some(index) || !files(&transform).any(|file| changed.contains(&file)) {
                 continue;
             }
-            self.apply(index, transform, &changed, "file changed").await;
+            self.apply(index, transform, &Again::changed(&changed), "file changed").await;
+            done = Some(index);
         }
     }
 
@@ -353,41 +419,40 @@ impl Rollout {
             let deployed = route.rollout.deployed();
             let Some(wanted) = settings.routes.iter().find(|wanted| wanted.name == deployed.route.name) else { continue };
             let wanted = wanted.transform.clone();
-            let is_new = wanted != route.configured;
+            let is_new = wanted != route.configured || route.pending;
             route.configured = wanted.clone();
             if !is_new && wanted != deployed.route.transform {
                 tracing::info!(route = deployed.route.name, "its transform section is what it was: what was changed over HTTP stays");
                 continue;
             }
             if is_new || files(&wanted).any(|file| changed.contains(&file)) {
-                self.apply(index, wanted, &changed, "SIGHUP").await;
+                self.apply(index, wanted, &Again::changed(&changed), "SIGHUP").await;
             }
         }
     }
 
     /// The refusal, if any, is in the log, on the status page and in the metrics: nobody waits for it.
-    async fn apply(&mut self, index: usize, wanted: TransformSettings, changed: &BTreeSet<PathBuf>, cause: &'static str) {
-        let prepared = self.prepare(index, wanted, changed).await;
+    async fn apply(&mut self, index: usize, wanted: TransformSettings, again: &Again, cause: &'static str) {
+        let is_configured = self.routes.get(index).is_some_and(|route| route.configured == wanted);
+        let prepared = self.prepare(index, wanted, again.clone()).await;
         if let Err(refusal) = self.settle(index, cause, prepared).await {
             tracing::debug!(%refusal, "nothing was changed");
+        }
+        if is_configured && let Some(route) = self.routes.get_mut(index) {
+            route.pending = !route.is_in_force();
         }
     }
 }
 
-fn prepare(
-    rollout: &RouteRollout,
-    wanted: TransformSettings,
-    changed: &BTreeSet<PathBuf>,
-    recent: &[RecordBatch],
-) -> Result<Option<Prepared>, Refusal> {
+fn prepare(rollout: &RouteRollout, wanted: TransformSettings, again: &Again, recent: &[RecordBatch]) -> Result<Option<Prepared>, Refusal> {
     let current = rollout.deployed();
     let first = TransformSettings { shadow: None, ..wanted.clone() };
     let running = TransformSettings { shadow: None, ..current.route.transform.clone() };
-    let is_current = first == running && !files(&first).any(|file| changed.contains(&file));
+    let is_current = first == running && !files(&first).any(|file| again.first.contains(&file));
     let (module, tried) =
         if is_current { (Arc::clone(&current.module), Tried::Runs) } else { prepare_first(&current, first, rollout, recent)? };
     let route = with_transform(&current.route, wanted);
-    let (second, second_refused) = match prepare_second(&current, &route, changed, rollout) {
+    let (second, second_refused) = match prepare_second(&current, &route, &again.second, rollout) {
         Ok(second) => (second, None),
         Err(refusal) => (current.second.clone(), Some(refusal)),
     };
@@ -423,7 +488,7 @@ fn try_beside(
 ) -> Result<usize, Refusal> {
     let file = route.transform.module.to_string();
     let tried = trial::attempt(route, module, rollout.sinks(), recent)?;
-    let all_rejected = tried.events > 0 && tried.rejected >= tried.events;
+    let all_rejected = tried.answered > 0 && tried.rejected >= tried.answered;
     if tried.failed.is_empty() && !all_rejected {
         return Ok(tried.events);
     }
@@ -432,8 +497,8 @@ fn try_beside(
     if let Some((place, error)) = failed.first() {
         return Err(Refusal::Trial { module: file, tried: tried.events, failed: failed.len(), place: place.clone(), error: error.clone() });
     }
-    if all_rejected && before.rejected < before.events {
-        return Err(Refusal::AllRejected { module: file, tried: tried.events, error: tried.first_reject.unwrap_or_default() });
+    if all_rejected && before.rejected < before.answered {
+        return Err(Refusal::AllRejected { module: file, tried: tried.rejected, error: tried.first_reject.unwrap_or_default() });
     }
     Ok(tried.events)
 }

@@ -118,6 +118,16 @@ pub enum Refusal {
         /// The configured digest.
         pinned: String,
     },
+    /// The configuration names a key that it was not checked with.
+    #[error(
+        "route {route} has a signature_key in the configuration, with which {module} was not checked: swap it over HTTP with its signature beside          it, or name it in the configuration and send SIGHUP"
+    )]
+    OtherKey {
+        /// The route.
+        route: String,
+        /// The file or reference.
+        module: String,
+    },
     /// The request itself.
     #[error("{message}")]
     Malformed {
@@ -183,10 +193,11 @@ impl Refusal {
                 Self::Trial { module: module.clone(), tried: *tried, failed: *failed, place: place.clone(), error }.to_string()
             }
             Self::AllRejected { module, tried, .. } => Self::AllRejected { module: module.clone(), tried: *tried, error }.to_string(),
+            Self::Setup(error) => format!("{}; the module before goes on running", error.in_public()),
             Self::NoRoute { .. }
             | Self::Pinned { .. }
+            | Self::OtherKey { .. }
             | Self::Malformed { .. }
-            | Self::Setup(_)
             | Self::NoSecond { .. }
             | Self::NoneBefore { .. }
             | Self::Defect
@@ -252,6 +263,7 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transform::Error;
 
     #[test]
     fn the_status_page_has_no_words_of_a_guest() {
@@ -259,7 +271,12 @@ mod tests {
         let trial =
             Refusal::Trial { module: "two.wasm".to_owned(), tried: 3, failed: 1, place: "shop.t/0 offset 5".to_owned(), error: error() };
         let rejected = Refusal::AllRejected { module: "two.wasm".to_owned(), tried: 3, error: error() };
-        for refusal in [trial, rejected] {
+        let start = Refusal::Setup(SetupError::Start {
+            module: "two.wasm".to_owned(),
+            route: "rows".to_owned(),
+            source: Error::GuestError { message: "invalid type: string \"ada@example.com\", expected u32".to_owned() },
+        });
+        for refusal in [trial, rejected, start] {
             assert!(refusal.to_string().contains("ada@example.com"), "whoever has the token and the log sees it: {refusal}");
             let public = refusal.in_public();
             assert!(public.contains("two.wasm") && public.contains("the log has the guest's words") && !public.contains("ada"), "{public}");

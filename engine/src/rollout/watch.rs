@@ -46,6 +46,13 @@ impl Watch {
         self.0.get(path).is_none_or(|seen| seen.known != stamp(path))
     }
 
+    /// The file is watched from now on, where it was not.
+    pub(super) fn begin(&mut self, path: &Path) {
+        if !self.0.contains_key(path) {
+            self.known(path);
+        }
+    }
+
     /// The file was just looked at: only a later change counts.
     pub(super) fn known(&mut self, path: &Path) {
         let now = stamp(path);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use streamsync::rollout::{Change, Refusal};
 
 use crate::assert_every_record_has_one_outcome;
-use crate::rolling::{Rolling, wait_for};
+use crate::rolling::{REJECT, Rolling, wait_for};
 use crate::world::{POISON, Row, Row::Put, guest_component_with};
 
 fn second(module: &str, canary_percent: u32) -> Change {
@@ -45,6 +45,25 @@ async fn a_shadow_is_compared_and_writes_nothing() {
         assert!(matches!(rolling.requests.show("rows").await, Err(Refusal::NoSecond { .. })));
         rolling.finish().await;
     }
+}
+
+/// After a rollback the first one's file holds what was rolled back from.
+#[tokio::test(start_paused = true)]
+async fn a_second_module_never_brings_the_first_one_s_file() {
+    let mut rolling = Rolling::new();
+    std::fs::copy(rolling.file("other.wasm"), rolling.file("guest.wasm")).expect("copied");
+    wait_for("it runs", || rolling.swaps("swapped") == 1).await;
+    rolling.requests.change("rows", Change::Rollback).await.expect("one ran before");
+    for canary_percent in [0, 1] {
+        rolling.requests.change("rows", second("guest.wasm", canary_percent)).await.expect("fit");
+    }
+    rolling.requests.change("rows", second("guest.wasm", 0)).await.expect("fit");
+    rolling.world.read(&puts(0..4)).await;
+    wait_for("compared", || compared(&rolling).iter().sum::<u64>() == 4).await;
+    assert_eq!(compared(&rolling), [0, 4, 0, 0]);
+    rolling.world.until("written", |w| w.last_commit() == Some(4)).await;
+    assert_eq!((rolling.by_other(), rolling.swaps("swapped")), (vec![false; 4], 1));
+    rolling.finish().await;
 }
 
 /// In real time: the second guest hangs for longer on one batch than the first needs for all.
@@ -110,17 +129,7 @@ async fn a_canary_s_failures_are_decided_by_the_first() {
     rolling.world.until("written", |w| w.last_commit() == Some(5)).await;
     assert_eq!((rolling.by_other(), compared(&rolling)), (vec![false; 5], [1, 0, 4, 0]));
     assert_eq!(rolling.world.letters.kept.count(), 0);
-    let rejecting = guest_component_with(&[(
-        "ON_POISON",
-        "(i32.store offset=4 (local.get $step) (i32.const 3))
-         (i32.store16 (local.get $tag) (i32.const 0x0707))
-         (i64.store (local.get $word) (i64.const 11))
-         (i64.store offset=8 (local.get $word) (i64.const 3))
-         (local.set $heap_length (i32.const 11))
-         (local.set $tag (i32.add (local.get $tag) (i32.const 2)))
-         (local.set $word (i32.add (local.get $word) (i32.const 16)))
-         (br $step_done)",
-    )]);
+    let rejecting = guest_component_with(&[("ON_POISON", REJECT)]);
     std::fs::write(rolling.file("rejecting.wasm"), rejecting).expect("written");
     let done = rolling.requests.change("rows", second("rejecting.wasm", 100)).await.expect("fit");
     rolling.world.read(&[Put(POISON), Put(7)]).await;

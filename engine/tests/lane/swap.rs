@@ -8,8 +8,8 @@ use streamsync::lane::{End, Halt};
 use streamsync::rollout::{Change, Tried};
 
 use crate::assert_every_record_has_one_outcome;
-use crate::rolling::{Rolling, other_guest, wait_for};
-use crate::world::{CONFIGURATION, POISON, Row::Put, guest_component};
+use crate::rolling::{Rolling, other_guest, rejecting_guest, wait_for};
+use crate::world::{CONFIGURATION, POISON, Row::Delete, Row::Put, guest_component};
 
 #[tokio::test(start_paused = true)]
 async fn every_record_is_written_once_while_modules_change() {
@@ -106,6 +106,18 @@ async fn an_unfit_module_changes_nothing_and_says_why() {
     rolling.finish().await;
 }
 
+/// A deleted row that no guest is shown says nothing for it.
+#[tokio::test(start_paused = true)]
+async fn a_module_that_rejects_every_row_is_refused() {
+    let mut rolling = Rolling::new();
+    rolling.world.read(&[Put(1), Put(2), Delete(1)]).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(3)).await;
+    std::fs::write(rolling.file("rejecting.wasm"), rejecting_guest()).expect("written");
+    let refusal = rolling.swap("rejecting.wasm").await.expect_err("unfit").to_string();
+    assert!(refusal.contains("rejected all of 2 recent events, the one before did not"), "{refusal}");
+    rolling.finish().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_changed_file_is_taken_over() {
     let mut rolling = Rolling::new();
@@ -149,9 +161,52 @@ async fn a_pin_changes_with_the_configuration_alone() {
     assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (1, 1));
     rolling.requests.reload(pinned(&digest(&other_guest()), "127.0.0.1:2")).await.expect("taken over");
     assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (1, 1));
+    let refusal = rolling.requests.change("rows", Change::Rollback).await.expect_err("pinned").to_string();
+    assert!(refusal.contains("send SIGHUP"), "{refusal}");
     rolling.world.read(&[Put(2)]).await;
     rolling.world.until("written", |w| w.last_commit() == Some(1)).await;
     assert_eq!(rolling.by_other(), [true]);
+    rolling.finish().await;
+}
+
+/// A section may come before the module that it means.
+#[tokio::test(start_paused = true)]
+async fn a_section_that_was_refused_is_tried_again() {
+    let mut rolling = Rolling::new();
+    let named = |module: &str| {
+        let text = CONFIGURATION.replace("ON_TRUNCATE", "halt").replace("guest.wasm", module);
+        Arc::new(Settings::parse(&text, rolling.directory.path()).expect("valid"))
+    };
+    for name in ["late.wasm", "later.wasm"] {
+        std::fs::copy(rolling.file("broken.wasm"), rolling.file(name)).expect("copied");
+    }
+    rolling.requests.reload(named("late.wasm")).await.expect("heard");
+    assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (1, 0));
+    rolling.requests.reload(named("late.wasm")).await.expect("heard");
+    assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (2, 0));
+    std::fs::copy(rolling.file("other.wasm"), rolling.file("late.wasm")).expect("copied");
+    wait_for("its file has come", || rolling.swaps("swapped") == 1).await;
+    // Whoever changes the route over HTTP meanwhile has the last word.
+    rolling.requests.reload(named("later.wasm")).await.expect("heard");
+    rolling.swap("guest.wasm").await.expect("fit");
+    rolling.requests.reload(named("later.wasm")).await.expect("heard");
+    assert_eq!((rolling.swaps("refused"), rolling.swaps("swapped")), (3, 2));
+    rolling.world.read(&[Put(1)]).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(1)).await;
+    assert_eq!(rolling.by_other(), [false]);
+    rolling.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_settings_of_a_module_are_no_step_to_go_back() {
+    let rolling = Rolling::new();
+    let other = rolling.swap("other.wasm").await.expect("fit");
+    let text = CONFIGURATION.replace("ON_TRUNCATE", "halt").replace("guest.wasm", "other.wasm");
+    let text = text.replace("module =", "max_failures_in_a_row = 500\nmodule =");
+    let settings = Arc::new(Settings::parse(&text, rolling.directory.path()).expect("valid"));
+    rolling.requests.reload(settings).await.expect("taken over");
+    let back = rolling.requests.change("rows", Change::Rollback).await.expect("one ran before");
+    assert_eq!((back.digest, back.before), (other.before, other.digest));
     rolling.finish().await;
 }
 
