@@ -74,6 +74,15 @@ pub(crate) fn build(root: &Path, progress: &mut dyn FnMut(&str)) -> Result<Guest
     Ok(Guests { components })
 }
 
+/// Lets the cargo that a command starts build for WebAssembly.
+///
+/// # Errors
+/// No compiler for it can be had.
+pub(crate) fn with_compiler(root: &Path, command: &mut Command, progress: &mut dyn FnMut(&str)) -> Result<()> {
+    compiler::find(root, progress)?.apply_to(command);
+    Ok(())
+}
+
 fn component_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(name).with_extension("wasm")
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::guests::{hex, list_files};
+use crate::guests::{hex, list_files, with_compiler};
 use crate::packages::{install as install_packages, may_install};
 use crate::progress::{cache_dir, capture, root, say, target_dir};
 
@@ -37,9 +37,16 @@ const PYTHON_CHECK: &str = "import ensurepip, venv, sys; sys.exit(sys.version_in
 const TABLES: [&str; 3] = ["customers", "orders", "shipping_info"];
 /// What shows all that an SDK can do; it lies in `transforms/features`.
 const FEATURES: &str = "features";
+/// A table that none of the templates is made for, as most users' are.
+const OTHER_TABLE: &str = "carts";
+/// Projects whose own tests are run as well: the tables' transforms are compared with each other afterwards.
+const TESTED: [&str; 2] = ["orders", OTHER_TABLE];
+/// The recipes by which the engine builds projects.
+const RECIPES: &str = "engine/src/cli/transform/build";
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(900);
-const BUILD_LIMIT: Duration = Duration::from_secs(300);
+const BUILD_LIMIT: Duration = Duration::from_secs(600);
+const TEST_LIMIT: Duration = Duration::from_secs(300);
 const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// A language, with the file that holds a transform and what a build depends on besides.
@@ -49,7 +56,9 @@ struct Language {
     tools: &'static str,
 }
 
-/// Rust's are those of [`crate::guests`].
+/// Its transforms of the tables are those of [`crate::guests`].
+const RUST: Language = Language { word: "rust", transform: "src/lib.rs", tools: "" };
+
 const LANGUAGES: [Language; 4] = [
     Language { word: "python", transform: "transform.py", tools: COMPONENTIZE_PY },
     Language { word: "c", transform: "transform.c", tools: ZIGLANG },
@@ -82,12 +91,20 @@ pub(crate) fn provide(streamsync: &Path, guests: &Path) -> Result<PathBuf> {
     let folder = target_dir().join("languages");
     let tools = Tools::provide()?;
     copy_rust(guests, &folder.join("rust"))?;
+    let of_tables: Vec<&str> = TABLES.iter().chain([&FEATURES, &OTHER_TABLE]).copied().collect();
     // Python's builds take as long as all the others together.
     let (python, others) = LANGUAGES.split_at(1);
-    let build = |languages: &[Language]| languages.iter().try_for_each(|language| build(language, &tools, streamsync, &folder));
+    let build = |languages: &[Language]| -> Result<()> {
+        for language in languages {
+            for name in &of_tables {
+                provide_one(language, name, &tools, streamsync, &folder)?;
+            }
+        }
+        Ok(())
+    };
     let (python, others) = thread::scope(|scope| {
         let python = scope.spawn(|| build(python));
-        let others = build(others);
+        let others = build(others).and_then(|()| provide_one(&RUST, OTHER_TABLE, &tools, streamsync, &folder));
         (python.join().unwrap_or_else(|_| bail!("the thread that builds Python's transforms panicked")), others)
     });
     python.and(others)?;
@@ -98,54 +115,68 @@ fn copy_rust(guests: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
     for name in TABLES.iter().chain([&FEATURES]) {
         let from = guests.join(name).with_extension("wasm");
-        fs::copy(&from, to.join(name).with_extension("wasm")).with_context(|| format!("copy {}", from.display()))?;
+        copy(&from, &to.join(name).with_extension("wasm"))?;
     }
     Ok(())
 }
 
-/// Builds a language's transforms, each from the project that `streamsync transform new` writes.
-fn build(language: &Language, tools: &Tools, streamsync: &Path, folder: &Path) -> Result<()> {
+/// A transform, built from the project that `streamsync transform new` writes, and tested as its author would.
+fn provide_one(language: &Language, name: &str, tools: &Tools, streamsync: &Path, folder: &Path) -> Result<()> {
     let folder = folder.join(language.word);
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let kept = cache_dir()?.join("languages/built");
     fs::create_dir_all(&kept).with_context(|| format!("create {}", kept.display()))?;
-    for name in TABLES.iter().chain([&FEATURES]) {
-        let project = folder.join(format!("{name}-project"));
-        write_project(language, name, streamsync, &project)?;
-        let kept = kept.join(format!("{}.wasm", digest(language, tools, &project)?));
-        if !kept.is_file() {
-            say(format_args!("building {name} in {}", language.word));
-            let mut command = Command::new(streamsync);
-            command.args(["transform", "build"]).arg(&project).env("PATH", &tools.path);
-            capture(&format!("build {name} in {}", language.word), &mut command, BUILD_LIMIT)?;
-            let unfinished = kept.with_extension(format!("{}.part", std::process::id()));
-            let built = project.join(name).with_extension("wasm");
-            fs::copy(&built, &unfinished).with_context(|| format!("copy {}", built.display()))?;
-            fs::rename(&unfinished, &kept).with_context(|| format!("keep {}", kept.display()))?;
+    let project = folder.join(format!("{name}-project"));
+    write_project(language, name, streamsync, &project)?;
+    let built = project.join(name).with_extension("wasm");
+    let kept = kept.join(format!("{}.wasm", digest(language, tools, &project)?));
+    if kept.is_file() {
+        copy(&kept, &built)?;
+    } else {
+        say(format_args!("building {name} in {}", language.word));
+        let mut command = Command::new(streamsync);
+        command.args(["transform", "build"]).arg(&project).env("PATH", &tools.path);
+        if language.word == RUST.word {
+            with_compiler(&root(), &mut command, &mut |line| say(line))?;
         }
-        fs::copy(&kept, folder.join(name).with_extension("wasm")).with_context(|| format!("copy {}", kept.display()))?;
+        capture(&format!("build {name} in {}", language.word), &mut command, BUILD_LIMIT)?;
+        let unfinished = kept.with_extension(format!("{}.part", std::process::id()));
+        copy(&built, &unfinished)?;
+        fs::rename(&unfinished, &kept).with_context(|| format!("keep {}", kept.display()))?;
+    }
+    copy(&kept, &folder.join(name).with_extension("wasm"))?;
+    if TESTED.contains(&name) {
+        let mut command = Command::new(streamsync);
+        command.args(["transform", "test", "--no-cost"]).arg(&project);
+        capture(&format!("test {name} in {}", language.word), &mut command, TEST_LIMIT)?;
     }
     Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).map(drop).with_context(|| format!("copy {} to {}", from.display(), to.display()))
 }
 
 fn write_project(language: &Language, name: &str, streamsync: &Path, project: &Path) -> Result<()> {
     if project.exists() {
         fs::remove_dir_all(project).with_context(|| format!("remove {}", project.display()))?;
     }
+    let table = if name == OTHER_TABLE { "shop.carts" } else { name };
     let mut command = Command::new(streamsync);
-    command.args(["transform", "new", name, "--lang", language.word, "--table", name, "--dir"]).arg(project);
+    command.args(["transform", "new", name, "--lang", language.word, "--table", table, "--dir"]).arg(project);
     capture(&format!("lay out {name} in {}", language.word), &mut command, ASK_LIMIT)?;
     if name == FEATURES {
         let from = root().join("transforms/features").join(language.word).join(language.transform);
-        fs::copy(&from, project.join(language.transform)).with_context(|| format!("copy {}", from.display()))?;
+        copy(&from, &project.join(language.transform))?;
     }
     Ok(())
 }
 
-/// Of the project's files and the tools.
+/// Of the project's files, the tools and the recipes.
 fn digest(language: &Language, tools: &Tools, project: &Path) -> Result<String> {
     let mut files = Vec::new();
     list_files(project, &mut files)?;
+    list_files(&root().join(RECIPES), &mut files)?;
     files.sort();
     let mut hash = Sha256::new();
     hash.update(if language.word == "go" { &tools.go } else { language.tools });
