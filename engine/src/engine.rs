@@ -21,7 +21,6 @@ use crate::dead_letter::{DeadLetters, KafkaDeadLetters};
 use crate::disposition::{self, Disposition};
 use crate::http::Health;
 use crate::identity::{Identities, KafkaIdentities};
-use crate::lane::Backoff;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::rollout::{Desk, Rollout, RouteRollout, desk};
@@ -154,7 +153,7 @@ pub async fn run_parts_with(parts: Parts, desk: Desk, shutdown: impl Future<Outp
     run_source(parts, desk, |settings, events| Ok(KafkaSource::start(settings, events)?), shutdown).await
 }
 
-/// The same where also the source is the caller's. `start` is called once the stores are fit; its source sends to the
+/// The same where also the source is the caller's. `start` is called once every store was looked at; its source sends to the
 /// channel, and drops its sender when it has let go of everything.
 pub async fn run_source(
     parts: Parts,
@@ -165,11 +164,11 @@ pub async fn run_source(
     let (stop, stopped) = watch::channel(false);
     let mut beside = JoinSet::new();
     tokio::pin!(shutdown);
-    tokio::select! {
+    let fit = tokio::select! {
         biased;
         () = &mut shutdown => return Ok(()),
-        ready = check_sinks(&parts) => ready?,
-    }
+        looked = check_sinks(&parts) => looked?,
+    };
     for sink in &parts.sinks {
         if let Some(interval) = sink.sweep_interval() {
             beside.spawn(sweep(Arc::clone(sink), interval, told(stopped.clone())));
@@ -178,7 +177,7 @@ pub async fn run_source(
     let rollout = Rollout::new(&parts.settings, &parts.modules, &parts.metrics, &parts.health, parts.machine);
     let routes = rollout.routes();
     beside.spawn(rollout.run(desk, told(stopped.clone())));
-    let result = work(parts, routes, start, shutdown).await;
+    let result = work(parts, fit, routes, start, shutdown).await;
     stop.send_replace(true);
     beside.join_all().await;
     result
@@ -186,40 +185,39 @@ pub async fn run_source(
 
 async fn work(
     parts: Parts,
+    fit: Vec<bool>,
     routes: Vec<Arc<RouteRollout>>,
     start: impl FnOnce(&Settings, mpsc::Sender<SourceEvent>) -> Result<Arc<dyn Source>, Error>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (events_in, events) = mpsc::channel(16);
     let source = start(&parts.settings, events_in)?;
-    let worker = Worker::new(parts, routes, source);
+    let worker = Worker::new(parts, &fit, routes, source);
     worker.run(events, shutdown).await
 }
 
-/// Waits until every store is fit. One that is set up wrongly ends the worker at once, also while another one is away.
-async fn check_sinks(parts: &Parts) -> Result<(), Error> {
-    try_join_all(parts.sinks.iter().map(|sink| check_sink(parts, sink.as_ref()))).await.map(drop)
+/// Looks at every store; returned is which of them are fit. One that is set up wrongly ends the worker; one that is away is waited for by the
+/// partitions whose routes write to it, and by nobody else.
+async fn check_sinks(parts: &Parts) -> Result<Vec<bool>, Error> {
+    try_join_all(parts.sinks.iter().map(|sink| check_sink(parts, sink.as_ref()))).await
 }
 
-async fn check_sink(parts: &Parts, sink: &dyn Sink) -> Result<(), Error> {
+async fn check_sink(parts: &Parts, sink: &dyn Sink) -> Result<bool, Error> {
     tracing::info!(sink = sink.name(), "connecting");
-    let metrics = parts.metrics.sink(sink.name());
-    let mut wait = parts.health.asks(sink.name(), &metrics.up);
-    let mut backoff = Backoff::new(&parts.settings.retry);
-    while let Err(error) = sink.check().await {
-        wait.away(&error.to_string());
-        match disposition::of_sink(&error) {
-            Disposition::Retry => {
-                tracing::warn!(sink = sink.name(), error = %error, "waiting for the sink");
-                backoff.wait().await;
-            }
-            Disposition::DeadLetter | Disposition::Halt => return Err(error.into()),
+    let is_fit = match sink.check().await {
+        Ok(()) => {
+            tracing::info!(sink = sink.name(), "sink is ready");
+            true
         }
-    }
-    drop(wait);
-    parts.health.sink_found(sink.name(), &metrics.up);
-    tracing::info!(sink = sink.name(), "sink is ready");
-    Ok(())
+        Err(error) if disposition::of_sink(&error) == Disposition::Retry => {
+            tracing::warn!(sink = sink.name(), error = %error, "the sink is away: the partitions of its routes wait for it");
+            false
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // Nothing waits for it yet.
+    parts.health.sink_found(sink.name(), &parts.metrics.sink(sink.name()).up);
+    Ok(is_fit)
 }
 
 async fn sweep(sink: Arc<dyn Sink>, interval: Duration, stop: impl Future<Output = ()>) {

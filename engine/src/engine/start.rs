@@ -27,6 +27,8 @@ pub(super) struct Starts {
     source: Arc<dyn Source>,
     topic_facts: Arc<dyn Topics>,
     rollouts: Vec<Arc<RouteRollout>>,
+    /// Set for each sink that was found fit since the worker began; one that was away then is looked at by whoever needs it first.
+    fit: Vec<OnceCell<()>>,
     /// What is being asked for partitions that begin again.
     again: Mutex<Weak<Asked>>,
 }
@@ -97,8 +99,10 @@ impl Starts {
         source: Arc<dyn Source>,
         topic_facts: Arc<dyn Topics>,
         rollouts: Vec<Arc<RouteRollout>>,
+        fit: &[bool],
     ) -> Self {
-        Self { shared, source, topic_facts, rollouts, again: Mutex::default() }
+        let fit = fit.iter().map(|fit| OnceCell::new_with(fit.then_some(()))).collect();
+        Self { shared, source, topic_facts, rollouts, fit, again: Mutex::default() }
     }
 
     /// Begins to read a partition. `None`: it has gone meanwhile; the error is what halts its route. `asked`: what partitions that came with
@@ -145,6 +149,8 @@ impl Starting<'_> {
             let topic = asked.topic(&source.topic);
             if again {
                 topic.checked.get_or_try_init(|| self.check(&sinks)).await?;
+            } else {
+                self.check_first(&sinks).await?;
             }
             // The sinks first: another worker's watermark is never above the log's end that is asked for after it, nor without the identity.
             let states = self.states(&sinks).await?;
@@ -280,6 +286,16 @@ impl Starting<'_> {
             self.health.waits_for(&format!("a place for its guest: {error}"));
             backoff.wait().await;
         }
+    }
+
+    /// Whoever comes while another one asks waits for the same answer.
+    async fn check_first(&self, sinks: &[(usize, &dyn Sink)]) -> Result<(), String> {
+        for (index, sink) in sinks {
+            let Some(fit) = self.starts.fit.get(*index).filter(|fit| !fit.initialized()) else { continue };
+            self.health.waits_for(&format!("sink {}", sink.name()));
+            fit.get_or_try_init(|| self.ask_sink(*sink, || sink.check())).await?;
+        }
+        Ok(())
     }
 
     async fn check(&self, sinks: &[(usize, &dyn Sink)]) -> Result<(), String> {

@@ -74,7 +74,8 @@ struct LaneHandle {
 }
 
 impl Worker {
-    pub(super) fn new(parts: Parts, rollouts: Vec<Arc<RouteRollout>>, source: Arc<dyn Source>) -> Self {
+    /// `fit`: which of the sinks were found fit.
+    pub(super) fn new(parts: Parts, fit: &[bool], rollouts: Vec<Arc<RouteRollout>>, source: Arc<dyn Source>) -> Self {
         let Parts { settings, sinks, dead_letters, identities, topics, modules: _, metrics, health, machine } = parts;
         let polled = Arc::clone(&source);
         let sink_metrics = sinks.iter().map(|sink| metrics.sink(sink.name())).collect();
@@ -90,7 +91,7 @@ impl Worker {
             identities,
             machine,
         });
-        let starts = Arc::new(Starts::new(Arc::clone(&shared), Arc::clone(&source), topics, rollouts.clone()));
+        let starts = Arc::new(Starts::new(Arc::clone(&shared), Arc::clone(&source), topics, rollouts.clone(), fit));
         Self {
             source,
             shared,

@@ -194,6 +194,17 @@ impl Running {
 
     /// With other settings too.
     pub async fn altered(module: &str, transform: &str, identities: MemoryIdentities, alter: impl FnOnce(&mut Settings)) -> Self {
+        Self::beside(module, transform, identities, alter, FaultySink::new("one")).await
+    }
+
+    /// With a store that is as it is already.
+    pub async fn beside(
+        module: &str,
+        transform: &str,
+        identities: MemoryIdentities,
+        alter: impl FnOnce(&mut Settings),
+        one: Arc<FaultySink>,
+    ) -> Self {
         let modules = modules();
         let component = std::fs::read(modules.path().join(module)).expect("there");
         std::fs::write(modules.path().join("guest.wasm"), component).expect("written");
@@ -202,7 +213,7 @@ impl Running {
         let settings = Arc::new(settings);
         let identities = Arc::new(identities);
         let module = TransformHost::new(&settings.transforms).expect("a host").load(&settings.routes[0].transform).expect("a module");
-        let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
+        let two = FaultySink::new("two");
         let letters = Arc::new(MemoryDeadLetters::new(100));
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let health = Health::new(settings.http.stalled_after);

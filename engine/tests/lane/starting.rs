@@ -16,7 +16,7 @@ use streamsync::transform::{Guest, SetupError};
 use crate::group::{Running, partition};
 use crate::rolling::wait_for;
 use crate::world::Row::{Put, Read};
-use crate::world::locked;
+use crate::world::{FaultySink, locked};
 
 /// What `/ready` and the gauge say of store one.
 fn one(running: &Running) -> (Vec<String>, i64) {
@@ -34,6 +34,25 @@ async fn until_away(running: &Running) {
 async fn a_worker_without_partitions_says_that_its_stores_are_up() {
     let running = Running::start("", MemoryIdentities::default()).await;
     assert_eq!(["one", "two"].map(|sink| running.metrics.sink(sink).up.get()), [1, 1]);
+    running.stop().await.expect("in order");
+}
+
+/// A store that is away when a worker begins keeps it from no group: whoever needs the store waits, and looks whether it is fit.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_at_the_start_delays_those_who_need_it() {
+    let away = FaultySink::new("one");
+    away.checks_away.store(true, Ordering::SeqCst);
+    let running = Running::beside("guest.wasm", "", MemoryIdentities::default(), |_| {}, away).await;
+    running.log.append(0, &[Put(1)]);
+    running.log.append(1, &[Put(2)]);
+    running.log.assign(0).await;
+    running.log.assign(1).await;
+    until_away(&running).await;
+    assert_eq!(running.stored(), Vec::<i64>::new());
+    running.one.checks_away.store(false, Ordering::SeqCst);
+    running.settled(0).await;
+    running.settled(1).await;
+    assert_eq!((running.stored(), one(&running)), (vec![1, 2], (Vec::new(), 1)));
     running.stop().await.expect("in order");
 }
 

@@ -120,6 +120,8 @@ pub struct FaultySink {
     pub gate: Semaphore,
     /// What is written is forgotten at once.
     pub forgets: AtomicBool,
+    /// Whether it answers nobody who looks whether it is fit.
+    pub checks_away: AtomicBool,
     /// Of which partitions the watermarks are not answered.
     pub watermarks_away: Mutex<fn(i32) -> bool>,
     /// Of so many watermarks the sink does not say that it has stored them.
@@ -142,6 +144,7 @@ impl FaultySink {
             attempts: Mutex::default(),
             gate: Semaphore::new(GATE),
             forgets: AtomicBool::new(false),
+            checks_away: AtomicBool::new(false),
             watermarks_away: Mutex::new(|_| false),
             answers_lost: AtomicU64::new(0),
             lineage: AtomicU64::new(0),
@@ -188,6 +191,9 @@ impl Sink for FaultySink {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), sink::Error>> {
+        if self.checks_away.load(Ordering::SeqCst) {
+            return ready(Err(self.away())).boxed();
+        }
         self.store.check()
     }
 
