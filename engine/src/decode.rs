@@ -54,6 +54,8 @@ pub struct Decoder {
     source: TopicPartition,
     /// The key of the last record, where that was a delete.
     deleted: Option<Vec<u8>>,
+    /// The table of that delete, where it is another one than the route's.
+    deleted_of: Option<String>,
 }
 
 /// Set where an error is not the JSON's but the record's: the parser's own errors can't carry one.
@@ -86,6 +88,7 @@ impl Decoder {
             key_order: Vec::new(),
             source: TopicPartition::default(),
             deleted: None,
+            deleted_of: None,
         }
     }
 
@@ -93,14 +96,16 @@ impl Decoder {
     pub fn batch(&mut self, records: RecordBatch) -> ChangeBatch {
         if records.source != self.source {
             self.source = records.source.clone();
-            self.deleted = None;
+            self.forget_last();
         }
         let mut batch = ChangeBatch::default();
         for (index, record) in records.records.iter().enumerate() {
             let part = Part { index: index as u32, record, key: record.key.map(|k| records.slice(k)) };
             let (cells, heap) = (batch.cells.len(), batch.cells.heap.len());
             let events = batch.events.len();
-            if let Err(error) = self.record(part, record.value.map(|v| records.slice(v)), &mut batch) {
+            let decoded = self.record(part, record.value.map(|v| records.slice(v)), &mut batch);
+            let other_table = if let Err(Error::OtherTable { found, .. }) = &decoded { Some(found.clone()) } else { None };
+            if let Err(error) = decoded {
                 batch.faults.push((part.index, error));
             }
             let new = batch.events.get(events..).unwrap_or_default();
@@ -109,7 +114,13 @@ impl Decoder {
                 batch.cells.words.truncate(cells);
                 batch.cells.heap.truncate(heap);
             }
-            self.remember_delete(part.key, matches!(new, [ChangeEvent { op: Op::Delete, null_value: false, .. }]));
+            let deleted = match new {
+                [ChangeEvent { op: Op::Delete, null_value: false, schema, .. }] => batch.schemas.get(*schema as usize),
+                _ => None,
+            };
+            let is_delete = deleted.is_some() || other_table.is_some();
+            self.deleted_of = other_table.or_else(|| deleted.and_then(|schema| self.other_than_own(&schema.database, &schema.table)));
+            self.remember_delete(part.key, is_delete);
         }
         batch.records = records;
         batch
@@ -117,7 +128,7 @@ impl Decoder {
 
     /// The next record does not follow the last one, though it is of the same partition.
     pub fn forget_last(&mut self) {
-        self.deleted = None;
+        (self.deleted, self.deleted_of) = (None, None);
     }
 
     fn remember_delete(&mut self, key: Option<&[u8]>, is_delete: bool) {
@@ -199,12 +210,15 @@ impl Decoder {
     }
 
     fn check_table(&self, envelope: &Envelope<'_>) -> Result<(), Error> {
-        let source = &envelope.source;
-        if *source.database == self.route.database && *source.table == self.route.table {
-            return Ok(());
-        }
-        let found = format!("{}.{}", source.database, source.table);
-        Err(Error::OtherTable { found, declared: format!("{}.{}", self.route.database, self.route.table) })
+        self.other_than_own(&envelope.source.database, &envelope.source.table).map_or(Ok(()), |found| Err(self.other_table(found)))
+    }
+
+    fn other_than_own(&self, database: &str, table: &str) -> Option<String> {
+        (*database != *self.route.database || *table != *self.route.table).then(|| format!("{database}.{table}"))
+    }
+
+    fn other_table(&self, found: String) -> Error {
+        Error::OtherTable { found, declared: format!("{}.{}", self.route.database, self.route.table) }
     }
 
     fn row_change(
@@ -264,15 +278,23 @@ impl Decoder {
 
     /// A null value deletes the row of its key, whether its delete was seen or compacted away.
     fn null_value(&mut self, part: Part<'_>, key_bytes: &[u8], batch: &mut ChangeBatch) -> Result<(), Error> {
+        if self.deleted.as_deref() == Some(key_bytes)
+            && let Some(found) = self.deleted_of.take()
+        {
+            // The row that is gone is that table's.
+            return Err(self.other_table(found));
+        }
         let (key, payload) = self.key(key_bytes)?;
         let shape = match (&self.declared, &key.shape, &self.last_shape) {
             (Some(shape), _, _) => shape.clone()?,
-            (None, Some(key), Some(last)) if last.reads_alike(key) => last.clone(),
+            (None, Some(key), Some(last)) if last.reads(key) => last.clone(),
             (None, Some(key), _) => key.clone(),
             (None, None, _) => return Err(Error::NoSchema { part: "key" }),
         };
         let schema = self.schemas.resolve(&shape, &key, &self.route.database, &self.route.table)?;
         let before = self.key_image(&shape, &schema, payload, &mut batch.cells)?;
+        // No snapshot has null records.
+        shape.unescape_enums(before, &mut batch.cells);
         let event = ChangeEvent {
             record: part.index,
             offset: part.record.offset,

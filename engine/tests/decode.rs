@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use streamsync::change::{ChangeBatch, Value};
+use streamsync::change::{ChangeBatch, Tag, Value};
 use streamsync::config::{DeclaredColumn, Format, OnTruncate, RouteSettings, TransformSettings};
 use streamsync::decode::Decoder;
 use streamsync::decode::declared::{BigintUnsignedMode, BinaryMode, DecimalMode, Modes, TimeMode, column};
@@ -379,6 +379,18 @@ fn odd_columns() -> Vec<DeclaredColumn> {
         ("e", "enum('a,b','c')"),
     ];
     columns.map(|(name, source_type)| column(name, source_type, true, &Modes::default()).unwrap()).to_vec()
+}
+
+/// What SHOW CREATE TABLE says of a column besides its type is none of it.
+#[test]
+fn a_column_s_definition_may_say_more_than_its_type() {
+    let tag = |text: &str| column("c", text, true, &Modes::default()).map(|column| (column.tag, column.length));
+    assert_eq!(tag("bigint comment 'was unsigned (zerofill) before'").unwrap().0, Tag::Int);
+    assert_eq!(tag("int default (5)").unwrap().0, Tag::Int);
+    assert_eq!(tag("bigint(20) unsigned default '0'").unwrap().0, Tag::Uint);
+    assert_eq!(tag("datetime(3) default current_timestamp(3) on update current_timestamp(3)").unwrap(), (Tag::Datetime, Some(3)));
+    assert_eq!(tag("enum('a)','b') charset utf8mb4").unwrap().0, Tag::Text);
+    assert!(tag("varchar(9").is_err());
 }
 
 /// `cases.txt`: a title after `#`, then lines with key and value in turn (`null`: none), then `=>` and what becomes of them.

@@ -139,14 +139,25 @@ fn format(section: &mut Section<'_>) -> Format {
     Format::Json { columns }
 }
 
-/// MySQL's columns allow NULL unless they say otherwise.
+/// A column's type and whether it allows NULL: MySQL's do unless they say otherwise. What else its definition says, and a label of an ENUM, is
+/// neither.
 fn nullability(text: &str) -> (&str, bool) {
     let text = text.trim();
-    let ends_with = |end: &str| text.len() > end.len() && text.get(text.len() - end.len()..).is_some_and(|t| t.eq_ignore_ascii_case(end));
-    if ends_with(" not null") {
-        return (text.get(..text.len() - " not null".len()).unwrap_or(text).trim_end(), false);
+    let mut in_label = false;
+    for (at, byte) in text.bytes().enumerate() {
+        in_label ^= byte == b'\'';
+        if in_label || byte != b' ' {
+            continue;
+        }
+        let (before, rest) = text.split_at_checked(at).unwrap_or((text, ""));
+        let mut words = rest.split_ascii_whitespace().map(str::to_ascii_lowercase);
+        match (words.next().as_deref(), words.next().as_deref()) {
+            (Some("not"), Some("null")) => return (before.trim_end(), false),
+            (Some("null"), _) => return (before.trim_end(), true),
+            _ => {}
+        }
     }
-    if ends_with(" null") { (text.get(..text.len() - " null".len()).unwrap_or(text).trim_end(), true) } else { (text, true) }
+    (text, true)
 }
 
 fn modes(section: &Section<'_>, chosen: &[(String, String, Spot)]) -> declared::Modes {
@@ -238,4 +249,25 @@ fn mongodb_place(section: &mut Section<'_>) -> Option<Place> {
         section.fault("collection", message, "write up to 200 bytes without `$` and NUL, with no `.` at either end");
     }
     Some(Place::MongoDb { collection })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nullability;
+
+    #[test]
+    fn a_column_allows_null_unless_it_says_otherwise() {
+        let cases = [
+            ("bigint unsigned", ("bigint unsigned", true)),
+            ("decimal(10,2) NOT NULL", ("decimal(10,2)", false)),
+            ("varchar(9) null", ("varchar(9)", true)),
+            ("datetime(3) NOT  NULL DEFAULT CURRENT_TIMESTAMP(3)", ("datetime(3)", false)),
+            ("int NOT NULL COMMENT 'never null'", ("int", false)),
+            ("enum('a',' not null') collate utf8mb4_bin", ("enum('a',' not null') collate utf8mb4_bin", true)),
+            ("int default null", ("int default", true)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(nullability(text), expected, "{text}");
+        }
+    }
 }

@@ -103,15 +103,27 @@ struct MysqlType {
     unsigned: bool,
 }
 
+/// What stands in the parentheses, and behind them. A label of an ENUM may have parentheses of its own.
+fn split_arguments(rest: &str) -> Option<(&str, &str)> {
+    let mut in_label = false;
+    let end = rest.bytes().position(|byte| {
+        in_label ^= byte == b'\'';
+        byte == b')' && !in_label
+    })?;
+    Some((rest.get(..end)?, rest.get(end + 1..)?))
+}
+
 impl MysqlType {
     fn parse(source_type: &str) -> Option<Self> {
         let lower = source_type.trim().to_lowercase();
+        // Parentheses that stand further behind are a default's or a comment's.
+        let of_type = |base: &str| base.split_whitespace().nth(1).is_none() || base.starts_with("national ");
         let (base, arguments, attributes) = match lower.split_once('(') {
-            Some((base, rest)) => {
-                let (arguments, attributes) = rest.rsplit_once(')')?;
+            Some((base, rest)) if of_type(base) => {
+                let (arguments, attributes) = split_arguments(rest)?;
                 (base.trim(), arguments, attributes.trim())
             }
-            None => {
+            _ => {
                 let words = lower.find([' ', '\t']).unwrap_or(lower.len());
                 let (base, attributes) = lower.split_at_checked(words)?;
                 (base, "", attributes.trim())
@@ -126,8 +138,9 @@ impl MysqlType {
             ("enum" | "set", _) | (_, "") => Vec::new(),
             (_, numbers) => numbers.split(',').map(|n| n.trim().parse().ok()).collect::<Option<_>>()?,
         };
-        let words = || attributes.split_whitespace();
-        let unsigned = words().any(|w| w == "unsigned" || w == "zerofill") || base == "serial";
+        // What else SHOW CREATE TABLE says of a column, its comment at last, stands behind these.
+        let mut own = attributes.split_whitespace().take_while(|word| matches!(*word, "signed" | "unsigned" | "zerofill"));
+        let unsigned = own.any(|word| word != "signed") || base == "serial";
         Some(Self { base: base.into(), arguments, unsigned })
     }
 

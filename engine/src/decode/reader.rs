@@ -42,6 +42,15 @@ pub(super) enum Reader {
 }
 
 impl Reader {
+    /// Whether it reads what the other one reads, though perhaps as another type: MySQL's unsigned bigints, and decimals that stand as texts, are told
+    /// by the source type alone.
+    pub(super) fn reads_form_of(self, other: Self) -> bool {
+        let integer = |reader| matches!(reader, Self::Int | Self::Uint | Self::WrappedUint);
+        let decimal = |reader| matches!(reader, Self::Decimal(_) | Self::DecimalUint);
+        let text = |reader| matches!(reader, Self::Span(Tag::Text) | Self::DecimalText(_));
+        self == other || [integer, decimal, text].iter().any(|form| form(self) && form(other))
+    }
+
     /// The reader of a column; `None` where tag and wire do not go together.
     pub(super) fn of(tag: Tag, wire: Wire, scale: Option<i32>, length: Option<u32>) -> Option<Self> {
         let unit = match wire {

@@ -50,12 +50,13 @@ impl Shape {
         self.columns.iter().position(|c| *c.name == *name)
     }
 
-    /// Whether rows of this shape have the columns of a key, read in the same way.
-    pub(super) fn reads_alike(&self, key: &Self) -> bool {
-        key.columns
-            .iter()
-            .zip(&key.readers)
-            .all(|(column, reader)| self.find(&column.name).is_some_and(|index| self.readers.get(index) == Some(reader)))
+    /// Whether rows of this shape have the columns of a key, and the key's values can be read as theirs. A key's schema says less: Debezium
+    /// propagates source types for rows alone.
+    pub(super) fn reads(&self, key: &Self) -> bool {
+        key.columns.iter().zip(&key.readers).all(|(column, reader)| {
+            let own = self.find(&column.name).and_then(|index| self.readers.get(index));
+            own.is_some_and(|own| own.reads_form_of(*reader))
+        })
     }
 
     fn name(&self, index: usize) -> String {

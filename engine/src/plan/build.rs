@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::cell::Cell;
@@ -15,6 +16,9 @@ use crate::transform::{CanaryAnswers, GuestAction, GuestBatch, GuestGroup, Guest
 
 /// Digits of the module's SHA-256 that are stored with every version.
 const MODULE_DIGITS: usize = 16;
+
+/// So many writes of one event are compared with each other; more are looked up, because a guest may make as many as its answer has room for.
+const FEW_WRITES: usize = 8;
 
 /// Plans the batches of one route; keeps its tables between them.
 pub struct Planner {
@@ -294,20 +298,17 @@ impl<'a> Work<'a> {
     /// Two puts of one event to one key leave open what the row has.
     fn check_puts(&self, first: usize) -> Result<(), Error> {
         let staged = self.staged.get(first..).unwrap_or_default();
-        for (at, (sink, write)) in staged.iter().enumerate() {
-            let Some(writes) = self.sinks.get(*sink).filter(|_| write.document.is_some()) else { continue };
-            let same = |(other_sink, other): &&(usize, FencedWrite)| {
-                other_sink == sink
-                    && other.target == write.target
-                    && other.document.is_some()
-                    && writes.slice(other.key) == writes.slice(write.key)
-            };
-            if staged.get(..at).unwrap_or_default().iter().any(|other| same(&other)) {
-                let target = writes.targets.get(write.target as usize).map(|t| t.name.clone()).unwrap_or_default();
-                return Err(Error::TwoPuts { target });
-            }
-        }
-        Ok(())
+        let puts = || staged.iter().filter(|(_, write)| write.document.is_some());
+        let key = |(sink, write): &(usize, FencedWrite)| self.sinks.get(*sink).map(|writes| (*sink, write.target, writes.slice(write.key)));
+        let twice = if staged.len() <= FEW_WRITES {
+            puts().enumerate().find(|(at, put)| puts().take(*at).any(|other| key(other) == key(put))).map(|(_, put)| put)
+        } else {
+            let mut keys = FxHashSet::default();
+            puts().find(|put| !keys.insert(key(put)))
+        };
+        let Some((sink, write)) = twice else { return Ok(()) };
+        let target = self.sinks.get(*sink).and_then(|writes| writes.targets.get(write.target as usize)).map(|target| target.name.clone());
+        Err(Error::TwoPuts { target: target.unwrap_or_default() })
     }
 
     fn delete(&mut self, row: Row<'a>, output: usize, first_cell: u32, to: &Destinations) -> Result<(), Error> {

@@ -426,6 +426,15 @@ fn two_puts_of_one_event_to_one_key() {
     maker.put(event, 0, &[Value::Int(1)]);
     maker.put(event, 1, &[Value::Int(1)]);
     assert_eq!(error(&maker.plan()).code(), "two-puts");
+    for (last, expected) in [(40, None), (7, Some("two-puts"))] {
+        let mut maker = Maker::new(vec![redis(RedisForm::String)], 1, vec![output("redis", &["k"], &["f"])]);
+        let event = maker.event(Op::Update, ROW);
+        for key in (0..40).chain([last]) {
+            maker.put(event, 0, &[Value::Int(key), Value::Int(1)]);
+        }
+        let plan = maker.plan();
+        assert_eq!(plan.faults.first().map(|_| error(&plan).code()), expected, "of many");
+    }
 }
 
 #[test]

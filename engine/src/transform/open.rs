@@ -32,6 +32,19 @@ impl OpenedSchema {
         let (before, after, sees_deletes) = (plan.before, plan.after, plan.sees_deletes);
         Ok(Self { schema, before, after, sees_deletes, outputs, key_layouts: KeyLayouts::default() })
     }
+
+    /// For rows that are gone, where the guest has not said what it writes: each target that is written by the row's own key may hold one.
+    pub(super) fn of_deletes(schema: Arc<TableSchema>, route: &RouteSettings) -> Self {
+        let targets = route.targets.iter().filter(|target| !target.explicit_keys);
+        let output = |target: &Arc<TargetSettings>| Output {
+            target: Arc::clone(target),
+            key: Vec::new(),
+            fields: Vec::new(),
+            shape: Shape { ops: Vec::new(), whole: false },
+        };
+        let outputs = targets.map(output).collect();
+        Self { schema, before: Vec::new(), after: Vec::new(), sees_deletes: false, outputs, key_layouts: KeyLayouts::default() }
+    }
 }
 
 fn checked(output: types::Output, schema: &TableSchema, route: &RouteSettings) -> Result<Output, String> {

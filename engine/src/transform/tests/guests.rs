@@ -27,6 +27,25 @@ fn transform_error(fault: &Fault) -> Option<&Error> {
     if let Fault::Transform(error) = fault { Some(error) } else { None }
 }
 
+/// As the first record of a partition a null one has a schema of the key's columns alone, with which no guest can do anything.
+#[test]
+fn a_row_that_is_gone_needs_no_guest() {
+    let mut guest = start("");
+    let mut routed = events(&[(13, -1), (13, -2), (13, 5)]);
+    routed.batch.events[0].null_value = true;
+    let batch = guest.apply(routed);
+    assert_eq!(
+        faults(&batch).into_iter().map(|(record, error)| (record, error.code())).collect::<Vec<_>>(),
+        [(1, "open-failed"), (2, "open-failed")]
+    );
+    assert_eq!(guest.stats().failed_events, 2);
+    let plan = crate::plan::build(batch, crate::fence::Generation::FIRST, "module");
+    let deleted: Vec<_> =
+        plan.sinks.iter().flat_map(|sink| sink.writes.iter().map(|write| (sink.sink, write.record, write.document.is_none()))).collect();
+    // The other target has explicit keys, which nobody knows.
+    assert_eq!(deleted, [(1, 0, true)]);
+}
+
 fn put(batch: &GuestBatch) -> Vec<u32> {
     let writes = batch.groups.iter().flat_map(|group| &group.writes);
     writes.filter(|w| matches!(w.action, GuestAction::Put { .. })).map(|w| w.event).collect()
