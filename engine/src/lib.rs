@@ -1,6 +1,6 @@
 //! streamsync: MySQL's row changes, written to Kafka by Debezium, arrive in Redis and MongoDB.
 //!
-//! The modules below stand in the order of a record's way:
+//! A record's way, step by step; each step is a module:
 //!
 //! ```text
 //! Kafka -> source -> decode -> route -> transform (WASM) -> plan -> sink (Redis, MongoDB) -> commit

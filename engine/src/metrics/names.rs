@@ -47,7 +47,7 @@ metrics! {
     ROUTE_HALTED = "streamsync_route_halted", "gauge", ["route"], "1 while the route is halted and waits for an operator.";
     ROUTE_UNPROVEN = "streamsync_route_unproven", "gauge", ["route"], "1 while the route's sinks may hold rows that MySQL no longer has: a second snapshot came, or a generation was begun, and no rebuild has swept yet.";
     RETRIES = "streamsync_retries_total", "counter", ["sink"], "Attempts repeated because the sink was away.";
-    SINK_UP = "streamsync_sink_up", "gauge", ["sink"], "1 once the sink was found fit, 0 while anything of this worker waits for it.";
+    SINK_UP = "streamsync_sink_up", "gauge", ["sink"], "0 while anything of this worker waits for the sink, else 1.";
     REWINDS = "streamsync_rewinds_total", "counter", ["sink"], "Partitions that were read again because the sink was not as it was left: emptied, put back, or served by another process.";
     SWEPT = "streamsync_swept_total", "counter", ["sink"], "Documents removed at the end of a rebuild, because it did not write them again.";
     CONSUMER_LAG_RECORDS = "streamsync_consumer_lag_records", "gauge", ["topic", "partition"], "Records between the settled position and the end of the partition.";

@@ -56,6 +56,20 @@ fn the_documentation_is_what_the_code_has() {
 }
 
 #[test]
+fn alerts_are_of_metrics_that_there_are_and_documented() {
+    let rules = include_str!("../../../deploy/prometheus/alerts.yml");
+    let documented = include_str!("../../../docs/metrics.md");
+    let expressions: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
+    assert_eq!(expressions.len(), rules.matches("- alert: ").count());
+    for expression in expressions {
+        assert!(documented.contains(&format!("| `{expression}` |")), "{expression}");
+        for name in expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("streamsync_")) {
+            assert!(names::ALL.iter().any(|d| d.name == name), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_guest_adds_only_so_many_labels() {
     let metrics = Metrics::new().unwrap();
     let route = metrics.route("orders");
