@@ -115,6 +115,19 @@ pub const COMPOSITE: TableCheck = TableCheck {
     document: every_column,
 };
 
+/// Customers with a key of a type that a key's schema does not tell, and a transform that names the other columns.
+pub const ACCOUNTS: TableCheck = TableCheck {
+    name: "accounts",
+    columns: &[
+        ("customer_id", Kind::Uint),
+        ("name", Kind::Text),
+        ("email", Kind::Text),
+        ("address", Kind::Text),
+        ("created_at", Kind::Timestamp),
+    ],
+    ..CUSTOMERS
+};
+
 /// Every type of MySQL's.
 pub const ALL_TYPES: TableCheck = TableCheck {
     name: "all_types",
