@@ -67,7 +67,9 @@ pub(super) async fn run(arguments: ConfigArguments) -> Exit {
             Ok(()) => Exit::Done,
             Err(error) => {
                 tracing::error!(error = %error, "the engine stopped");
-                Exit::No
+                // A module that is unfit is the configuration's fault, as `check` says of it.
+                let is_unfit = matches!(&error, engine::Error::Transform { error, .. } if !error.is_away());
+                if is_unfit { Exit::Usage } else { Exit::No }
             }
         },
     };
