@@ -109,15 +109,20 @@ async fn finish(shared: &Shared, route: &RouteSettings, record: &TopicRecord, re
     let (Some(generation), Some(ends)) = (Generation::new(rebuild.generation), rebuild.ends.clone()) else { return Ok(None) };
     let sinks: Vec<(usize, &Arc<dyn Sink>)> =
         route.sinks().into_iter().filter_map(|index| Some((index, shared.sinks.get(index)?))).collect();
-    let mut lineages = Vec::with_capacity(sinks.len());
+    let refilled = async |sink: &dyn Sink| -> Result<Option<u64>, String> {
+        let lineage = sink.lineage().await.map_err(|error| error.to_string())?;
+        let refilled = is_refilled(shared, sink, route, record, generation, &ends).await.map_err(|error| error.to_string())?;
+        Ok(refilled.then_some(lineage))
+    };
     for (_, sink) in &sinks {
-        lineages.push(sink.lineage().await.map_err(|error| error.to_string())?);
-        let refilled = is_refilled(shared, sink.as_ref(), route, record, generation, &ends).await.map_err(|error| error.to_string())?;
-        if !refilled {
+        if refilled(sink.as_ref()).await?.is_none() {
             return Ok(None);
         }
     }
-    for ((index, sink), lineage) in sinks.into_iter().zip(lineages) {
+    for (index, sink) in sinks {
+        // Once more: the sweep of the sink before may have taken hours, and one that was put back to an older copy meanwhile has rows that only its
+        // refill will write again.
+        let Some(lineage) = refilled(sink.as_ref()).await? else { return Ok(None) };
         for target in route.targets.iter().filter(|target| target.sink == index) {
             let swept = sink.sweep_generation(target, generation).await.map_err(|error| error.to_string())?;
             if let Some(metrics) = shared.sink_metrics.get(index) {
