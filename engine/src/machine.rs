@@ -26,9 +26,8 @@ pub fn bound_arenas() {
     if std::env::var_os("MALLOC_ARENA_MAX").is_none() && std::env::var_os("GLIBC_TUNABLES").is_none() {
         #[expect(unsafe_code, reason = "a call into libc")]
         // SAFETY: it takes two numbers, and sets one of the allocator's own under its lock.
-        let set = unsafe { libc::mallopt(libc::M_ARENA_MAX, MAX_ARENAS) };
-        if set != 1 {
-            tracing::debug!("the allocator keeps its number of arenas");
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, MAX_ARENAS);
         }
     }
 }

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use wit_component::{ComponentEncoder, DecodedWasm};
 
+use crate::progress::cargo_program;
 use compiler::Compiler;
 
 /// The crates of `transforms/` that are components.
@@ -123,7 +124,7 @@ pub(crate) fn list_files(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 /// Builds the modules and says where they lie.
 fn run_cargo(root: &Path, compiler: &Compiler) -> Result<PathBuf> {
     let target_dir = root.join("target/wasm");
-    let mut cargo = Command::new(compiler::cargo());
+    let mut cargo = Command::new(cargo_program());
     cargo.current_dir(root.join("transforms")).args(["build", "--quiet", "--locked", "--release", "--target", compiler::TARGET]);
     cargo.args(NAMES.iter().flat_map(|name| ["--package", name]));
     cargo.env("CARGO_TARGET_DIR", &target_dir);

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::guests::{hex, list_files, with_compiler};
 use crate::packages::{install as install_packages, may_install};
-use crate::progress::{cache_dir, capture, root, say, target_dir};
+use crate::progress::{ASK_LIMIT, cache_dir, capture, root, say, target_dir};
 
 /// Those that `transforms/templates/README.md` names.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
@@ -47,7 +47,6 @@ const RECIPES: &str = "engine/src/cli/transform/build";
 const INSTALL_LIMIT: Duration = Duration::from_secs(900);
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 const TEST_LIMIT: Duration = Duration::from_secs(300);
-const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// A language, with the file that holds a transform and what a build depends on besides.
 struct Language {

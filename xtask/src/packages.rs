@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::progress::{capture, say};
+use crate::progress::{ASK_LIMIT, capture, say};
 
-const ASK_LIMIT: Duration = Duration::from_secs(30);
 const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 
 /// Whether packages can be installed: by root, on Debian.

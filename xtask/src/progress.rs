@@ -19,7 +19,8 @@ const OF_THIS_CRATE: [&str; 6] = ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_
 /// Variables that tell cargo where to build; the first counts before the second.
 const TARGET_DIRS: [&str; 2] = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
 
-const ASK_LIMIT: Duration = Duration::from_secs(30);
+/// For what a program says of itself.
+pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Seconds since the command started.
 pub(crate) fn elapsed() -> u64 {
@@ -95,7 +96,8 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-fn cargo_program() -> OsString {
+/// The cargo that runs this, so that both are of one toolchain.
+pub(crate) fn cargo_program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 

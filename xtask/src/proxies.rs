@@ -2,14 +2,11 @@
 
 use std::env;
 use std::process::Command;
-use std::time::Duration;
 
-use crate::progress::capture;
+use crate::progress::{ASK_LIMIT, capture};
 
 /// Docker hands each of them to a build without a trace in the image. apt and curl read the lower case alone, others the upper one.
 const VARIABLES: [[&str; 2]; 3] = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["no_proxy", "NO_PROXY"]];
-
-const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Each variable in both cases, from whichever is set.
 pub(crate) fn variables() -> Vec<(&'static str, String)> {

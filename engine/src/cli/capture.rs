@@ -1,11 +1,11 @@
 //! `streamsync capture`: events of a live topic into a file.
 
-use std::io::{BufWriter, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 
-use super::transform::Stop;
+use super::transform::{Stop, write_whole};
 use super::{ConfigArguments, Exit, say_error};
 use crate::config::Settings;
 use crate::recording::RecordedEvent;
@@ -92,21 +92,11 @@ pub(super) fn route_of<'s>(settings: &'s Settings, name: &str) -> Result<&'s std
     })
 }
 
-/// What was there stays until all is written.
 fn write(path: &Path, overwrite: bool, events: &[RecordedEvent]) -> Result<(), Stop> {
     if !overwrite && path.exists() {
         return Err(Stop::usage(format!("{} is there already: name another file, or add --overwrite", path.display())));
     }
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".part");
-    let written = write_all(Path::new(&unfinished), events).and_then(|()| std::fs::rename(&unfinished, path));
-    written.map_err(|error| Stop::no(format!("{} can't be written: {error}", path.display())))
-}
-
-fn write_all(path: &Path, events: &[RecordedEvent]) -> std::io::Result<()> {
-    let mut file = BufWriter::new(std::fs::File::create(path)?);
-    events.iter().try_for_each(|event| writeln!(file, "{}", event.line()))?;
-    file.flush()
+    write_whole(path, |file| events.iter().try_for_each(|event| writeln!(file, "{}", event.line())))
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ mod tests;
 mod trial;
 mod verify;
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+
 use clap::Subcommand;
 
 use super::{Exit, say_error};
@@ -52,6 +56,19 @@ pub(super) enum Stop {
     Usage(String),
     /// It was tried, and the answer is no.
     No(String),
+}
+
+/// Writes a file as a whole: what was there stays until all is written, and a reader, which may be a worker that watches it, never sees half.
+pub(super) fn write_whole(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), Stop> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".part");
+    let write = || {
+        let mut file = BufWriter::new(File::create(&unfinished)?);
+        content(&mut file)?;
+        file.flush()?;
+        std::fs::rename(&unfinished, path)
+    };
+    write().map_err(|error| Stop::no(format!("{} can't be written: {error}", path.display())))
 }
 
 impl Stop {

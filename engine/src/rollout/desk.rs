@@ -182,7 +182,9 @@ impl Rollout {
         let index = self.index(name)?;
         let done = self.carry_out(index, name, change).await?;
         // From here on what was changed over HTTP stays.
-        self.routes.get_mut(index).into_iter().for_each(|route| route.pending = false);
+        if let Some(route) = self.routes.get_mut(index) {
+            route.pending = false;
+        }
         Ok(done)
     }
 

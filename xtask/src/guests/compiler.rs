@@ -45,11 +45,6 @@ impl Compiler {
     }
 }
 
-/// The cargo that runs this, so that both are of one toolchain.
-pub(super) fn cargo() -> OsString {
-    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
 /// What the compiler in use calls itself.
 pub(super) fn version_in_use() -> Option<String> {
     version(&rustc_in_use())

@@ -8,15 +8,16 @@ mod go;
 mod rust;
 mod tool;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
-use super::Stop;
 use super::inspect::{load, outside, outside_text};
 use super::project::{Language, Project};
+use super::{Stop, write_whole};
 use crate::cli::{say, say_error};
 
 /// The world of the contract.
@@ -53,7 +54,7 @@ pub(super) fn build(arguments: &BuildArguments) -> Result<(), Stop> {
     };
     let component = component(&project, made)?;
     let path = project.module();
-    write(&path, &component)?;
+    write_whole(&path, |file| file.write_all(&component))?;
     let outside = outside(&path)?;
     say(&format!("module    {}, built in {:.1} s", path.display(), began.elapsed().as_secs_f64()));
     outside_text(&outside).iter().for_each(|line| say(line));
@@ -94,13 +95,6 @@ fn embed(project: &Project, module: &mut Vec<u8>) -> Result<(), Stop> {
     let package = resolve.push_str(&path, &text).map_err(|error| refuse(format!("{error:#}")))?;
     let world = resolve.select_world(&[package], Some(WORLD)).map_err(|error| refuse(format!("{error:#}")))?;
     embed_component_metadata(module, &resolve, world, StringEncoding::UTF8, false).map_err(|error| refuse(format!("{error:#}")))
-}
-
-/// A reader never sees half a module: a worker may be watching the file.
-fn write(path: &Path, component: &[u8]) -> Result<(), Stop> {
-    let unfinished = path.with_extension("wasm.part");
-    let written = std::fs::write(&unfinished, component).and_then(|()| std::fs::rename(&unfinished, path));
-    written.map_err(|error| Stop::no(format!("{} can't be written: {error}", path.display())))
 }
 
 /// Where the tools' own files go.

@@ -81,17 +81,7 @@ fn each_way_to_fail_is_the_guilty_event_s() {
         ("(i32.store8 (local.get $tag) (i32.const 99))", broken("a tag is none of the contract's")),
         ("(i32.store offset=4 (local.get $step) (i32.const 9))", broken("a step's action is none of put, delete, skip and reject")),
         ("(local.set $step (i32.add (local.get $step) (i32.const 0x200000)))", Error::TooLarge { limit_bytes: 1 << 20 }),
-        (
-            "(i32.store offset=4 (local.get $step) (i32.const 3))
-             (i32.store16 (local.get $tag) (i32.const 0x0707))
-             (i64.store (local.get $word) (i64.const 11))
-             (i64.store offset=8 (local.get $word) (i64.const 3))
-             (local.set $heap_length (i32.const 11))
-             (local.set $tag (i32.add (local.get $tag) (i32.const 2)))
-             (local.set $word (i32.add (local.get $word) (i32.const 16)))
-             (br $step_done)",
-            Error::Rejected { code: "bad-amount-".into(), message: "Bad".into() },
-        ),
+        (include_str!("reject.wat"), Error::Rejected { code: "bad-amount-".into(), message: "Bad".into() }),
     ];
     for (on_poison, expected) in cases {
         let mut guest = start(on_poison);
