@@ -28,6 +28,8 @@ pub(super) fn build(project: &Project) -> Result<Made, Stop> {
         "-mexec-model=reactor",
         STACK,
         "-O2",
+        // The SDK and the transform are two files, and most of an event's time would go into calls from one to the other.
+        "-flto",
         "-s",
         "-Wall",
         "-Wextra",
