@@ -10,6 +10,10 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "sinks/kinds.rs"]
+mod kinds;
+#[path = "sinks/lineage.rs"]
+mod lineage;
 #[path = "sinks/login.rs"]
 mod login;
 #[path = "sinks/mongodb.rs"]
@@ -60,6 +64,20 @@ fn mongodb_wrong_password() {
 #[test]
 fn mongodb_takes_no_log_in() {
     runtime().block_on(login::what_a_failed_log_in_means());
+}
+
+#[test]
+fn mongodb_kinds_of_errors() {
+    runtime().block_on(async {
+        kinds::a_failed_command_that_may_be_repeated_is().await;
+        kinds::an_answer_that_is_none_is_tried_again().await;
+        kinds::a_server_that_can_t_do_what_the_uri_asks_for_is_the_operator_s().await;
+    });
+}
+
+#[test]
+fn mongodb_lineage() {
+    runtime().block_on(lineage::each_change_of_who_answers_is_counted());
 }
 
 #[test]

@@ -117,7 +117,9 @@ impl MongoDbSink {
         // A mongodb+srv uri is resolved here.
         let mut options = ClientOptions::parse(&self.settings.uri).await.map_err(|error| Fault::of_driver(what, &error))?;
         let limit = |configured: Option<Duration>| Some(configured.map_or(self.write_timeout, |own| own.min(self.write_timeout)));
-        options.server_selection_timeout = limit(options.server_selection_timeout);
+        // Before the limit of the request that waits for it: only the driver knows why no server can be had.
+        let selection = self.write_timeout * 9 / 10;
+        options.server_selection_timeout = Some(options.server_selection_timeout.map_or(selection, |own| own.min(selection)));
         // The driver's monitors wait for as long, too, until they take a silent server for gone.
         options.connect_timeout = limit(options.connect_timeout.or(Some(CONNECT_TIMEOUT)));
         options.max_pool_size = options.max_pool_size.or(Some(MAX_POOL_SIZE));

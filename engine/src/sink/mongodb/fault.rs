@@ -60,6 +60,10 @@ impl Fault {
             ErrorKind::IncompatibleServer { message, .. } => {
                 Self::Setup(format!("{what}: {message}; MongoDB 5.0 or a compatible server is needed"))
             }
+            // So does the driver refuse a server that is too old for itself.
+            ErrorKind::ServerSelection { message, .. } if message.contains("wire version") => {
+                Self::Setup(format!("{what}: {message}; MongoDB 5.0 or a compatible server is needed"))
+            }
             ErrorKind::Io(io) => Self::Away(format!("{what}: {io}")),
             ErrorKind::ServerSelection { message, .. }
             | ErrorKind::ConnectionPoolCleared { message, .. }
@@ -231,7 +235,12 @@ fn refusal(code: i32) -> Option<&'static str> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed test is what these say")]
 mod tests {
-    use mongodb::bson::{RawDocumentBuf, rawdoc};
+    use std::time::Duration;
+
+    use mongodb::Client;
+    use mongodb::bson::{Document, RawDocumentBuf, deserialize_from_document, doc, rawdoc};
+    use mongodb::error::WriteFailure;
+    use mongodb::options::ClientOptions;
 
     use super::super::bson_bytes::kind;
     use super::*;
@@ -295,6 +304,71 @@ mod tests {
         for code in listed {
             assert!(known.contains(code), "{code} has no line in tests/faults/mongodb.txt");
         }
+    }
+
+    /// By the driver's kinds.
+    fn check_kind(error: &DriverError, expected: &str) {
+        let found = format!("{:?}", Fault::of_driver("update shop.orders", error));
+        assert!(found.starts_with(expected) && found.contains("update shop.orders: "), "{error}: {found}");
+        assert!(!found.contains(SECRET), "{found}");
+    }
+
+    #[test]
+    fn errors_that_anyone_can_make() {
+        use std::io::ErrorKind as Io;
+        for io in [Io::ConnectionRefused, Io::ConnectionReset, Io::BrokenPipe, Io::TimedOut, Io::UnexpectedEof, Io::InvalidData, Io::Other]
+        {
+            check_kind(&std::io::Error::from(io).into(), "Away");
+        }
+        for (code, name, expected) in [
+            (13, "Unauthorized", "Setup"),
+            (59, "CommandNotFound", "Setup"),
+            (14031, "OutOfDiskSpace", "Full"),
+            (121, "DocumentValidationFailure", "Refused"),
+            (91, "ShutdownInProgress", "Away"),
+            (777_777, "SomethingNew", "Away"),
+        ] {
+            let failed = deserialize_from_document(doc! { "code": code, "codeName": name, "errmsg": SECRET }).unwrap();
+            check_kind(&ErrorKind::Command(failed).into(), expected);
+        }
+        // What the driver knows, and nothing here makes it say: the outcome is unknown.
+        let unacknowledged = deserialize_from_document(doc! { "code": 64, "errmsg": SECRET }).unwrap();
+        let unread = Document::from_reader(SECRET.as_bytes()).unwrap_err();
+        for error in [
+            ErrorKind::Write(WriteFailure::WriteConcernError(unacknowledged)).into(),
+            ErrorKind::SessionsNotSupported.into(),
+            ErrorKind::MissingResumeToken.into(),
+            ErrorKind::Shutdown.into(),
+            DriverError::custom(SECRET),
+            unread.into(),
+        ] {
+            check_kind(&error, "Away(\"update shop.orders: the server's answer was not understood");
+        }
+    }
+
+    /// Kinds whose errors the driver alone makes, without a server to ask.
+    #[tokio::test]
+    async fn errors_of_the_driver_s_own() {
+        let parsed = async |uri: &str| ClientOptions::parse(uri).await;
+        let argument = parsed("mongodb://ada@example.com/?maxPoolSize=many").await.unwrap_err();
+        assert!(matches!(*argument.kind, ErrorKind::InvalidArgument { .. }), "{argument:?}");
+        check_kind(&argument, "Setup");
+
+        let tls = Client::with_options(parsed("mongodb://127.0.0.1/?tls=true&tlsCAFile=/nowhere/ca.pem").await.unwrap()).unwrap_err();
+        assert!(matches!(*tls.kind, ErrorKind::InvalidTlsConfig { .. }), "{tls:?}");
+        check_kind(&tls, "Setup");
+
+        // No name server takes a label of so many letters: none is asked.
+        let name = parsed(&format!("mongodb+srv://{}.example.com/", "x".repeat(64))).await.unwrap_err();
+        assert!(matches!(*name.kind, ErrorKind::DnsResolve { .. }), "{name:?}");
+        check_kind(&name, "Away");
+
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+        let mut options = parsed(&format!("mongodb://127.0.0.1:{port}/")).await.unwrap();
+        options.server_selection_timeout = Some(Duration::from_millis(50));
+        let nobody = Client::with_options(options).unwrap().database("shop").run_command(doc! { "ping": 1 }).await.unwrap_err();
+        assert!(matches!(*nobody.kind, ErrorKind::ServerSelection { .. }), "{nobody:?}");
+        check_kind(&nobody, "Away");
     }
 
     #[test]
