@@ -25,7 +25,7 @@ use crate::commit::Commits;
 
 pub use kafka::{CommittedPartition, Idle, KafkaSource, LagStatistics, PartitionLag, Reply, SourceEvent, StartAt};
 pub use lookup::Lookup;
-pub use reader::{Fetched, Queue, Reader, Slot};
+pub use reader::{Fetched, Queue, Reader, Slot, fault_of};
 
 /// One partition of one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

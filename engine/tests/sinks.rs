@@ -1,7 +1,7 @@
 //! One suite for every sink: memory always, the real stores where the environment names a server.
 //!
-//! `cargo xtask test` sets `STREAMSYNC_TEST_REDIS_URL`, `STREAMSYNC_TEST_MONGODB_URI` and `STREAMSYNC_TEST_REQUIRE_STORES=1`; with
-//! the last one a store without a server fails its tests instead of saying that they were not run.
+//! `cargo xtask test` sets `STREAMSYNC_TEST_REDIS_URL`, `STREAMSYNC_TEST_REDIS_CLUSTER_URLS`, `STREAMSYNC_TEST_MONGODB_URI` and
+//! `STREAMSYNC_TEST_REQUIRE_STORES=1`; with the last one a store without a server fails its tests instead of saying that they were not run.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -19,6 +19,8 @@ mod memory;
 mod redis_store;
 #[path = "sinks/server.rs"]
 mod server;
+#[path = "sinks/shards.rs"]
+mod shards;
 #[path = "sinks/suite.rs"]
 mod suite;
 #[path = "sinks/tls.rs"]
@@ -29,7 +31,7 @@ use streamsync::config::RedisForm;
 use streamsync::sink::memory::MemorySink;
 
 const REDIS: &str = "STREAMSYNC_TEST_REDIS_URL";
-/// Comma-separated, and never required.
+/// Comma-separated. Its primaries, three at least, permit DEBUG, and are emptied.
 const REDIS_CLUSTER: &str = "STREAMSYNC_TEST_REDIS_CLUSTER_URLS";
 
 static REDIS_SETTINGS: std::sync::RwLock<()> = std::sync::RwLock::new(());
@@ -46,16 +48,14 @@ fn memory_ends_alike_in_any_order() {
 
 #[test]
 fn redis_cluster_conforms() {
-    let Ok(urls) = std::env::var(REDIS_CLUSTER) else {
-        eprintln!("not run: {REDIS_CLUSTER} is not set; a cluster is tested where it names one");
-        return;
-    };
+    let Some(urls) = server(REDIS_CLUSTER) else { return };
     let urls: Vec<&str> = urls.split(',').collect();
     let runtime = runtime();
     let store = runtime.block_on(redis_store::Redis::connect_cluster(&urls, RedisForm::String));
     runtime.block_on(suite::all(&store));
     runtime.block_on(redis_store::of_its_own(&store));
-    runtime.block_on(redis_store::moving_slots(&urls));
+    runtime.block_on(shards::each_counts(&store));
+    runtime.block_on(redis_store::moving_slots(&store));
 }
 
 #[test]

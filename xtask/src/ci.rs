@@ -1,13 +1,14 @@
-//! `ci`: format, lints, dependencies, tests; what .ci/run calls.
+//! `ci`: format, lints, dependencies, tests; what .ci/run calls. Its long form goes on with what takes longer than a change can wait.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use crate::progress::{cache_dir, capture, cargo, root, run, say};
-use crate::suite;
+use crate::progress::{cache_dir, capture, cargo, elapsed, plain, root, run, say};
+use crate::simulate::{What, simulate};
+use crate::{chaos, fuzz, suite};
 
 const DENY_VERSION: &str = "0.20.2";
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
@@ -16,8 +17,47 @@ const CHECK_LIMIT: Duration = Duration::from_secs(300);
 /// The workspaces: guests have one of their own.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "transforms/Cargo.toml"];
 
-/// All of it; the first fault ends it.
-pub(crate) fn ci() -> Result<()> {
+/// For each fuzz target of the long form.
+const FUZZ_SECONDS: u64 = 60;
+/// Of the long form.
+const HISTORIES: u64 = 100_000;
+
+/// A part of the long form: what it is called, and what it does.
+type Part = (&'static str, fn() -> Result<()>);
+const LONG: [Part; 4] = [
+    ("the usual checks", usual),
+    ("chaos, all scenarios", || chaos::chaos(&[])),
+    ("fuzzing, a minute a target", || fuzz::fuzz(FUZZ_SECONDS, None)),
+    ("100,000 histories", || simulate(&What::Histories { from: 0, count: HISTORIES })),
+];
+
+/// What decides whether a change is good; `long`: and what would take too long for each change.
+pub(crate) fn ci(long: bool) -> Result<()> {
+    if long { all_of(&LONG) } else { usual() }
+}
+
+/// Every part, whatever came of those before it. The last lines say how each has ended.
+fn all_of(parts: &[Part]) -> Result<()> {
+    let mut summary = Vec::new();
+    let mut broken = Vec::new();
+    for (name, part) in parts {
+        let began = elapsed();
+        let outcome = part();
+        let seconds = elapsed() - began;
+        summary.push(match outcome {
+            Ok(()) => format!("passed: {name}, {seconds} s"),
+            Err(error) => {
+                broken.push(*name);
+                format!("failed: {name}, {seconds} s: {error:#}")
+            }
+        });
+    }
+    summary.iter().for_each(plain);
+    if broken.is_empty() { Ok(()) } else { bail!("failed: {}", broken.join("; ")) }
+}
+
+/// The first fault ends it.
+fn usual() -> Result<()> {
     for manifest in MANIFESTS {
         run(&format!("format of {manifest}"), cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]))
             .context("run `cargo fmt` (and `cargo fmt --manifest-path transforms/Cargo.toml`)")?;
@@ -70,4 +110,18 @@ fn cargo_deny() -> Result<PathBuf> {
     install.args(["install", "--quiet", "--locked", "--force", "cargo-deny", "--version", DENY_VERSION, "--root"]).arg(&tools);
     capture("cargo install cargo-deny", &mut install, INSTALL_LIMIT)?;
     Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::all_of;
+
+    #[test]
+    fn a_part_that_fails_holds_up_no_other_and_is_named_at_the_end() {
+        assert!(all_of(&[("one", || Ok(())), ("two", || Ok(()))]).is_ok());
+        let broken = all_of(&[("one", || bail!("no")), ("two", || Ok(())), ("three", || bail!("neither"))]);
+        assert_eq!(broken.map_err(|error| error.to_string()), Err("failed: one; three".to_owned()));
+    }
 }

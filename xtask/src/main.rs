@@ -19,6 +19,7 @@ mod pull;
 mod seed;
 mod simulate;
 mod stack;
+mod stores;
 mod suite;
 mod tidy;
 
@@ -84,7 +85,7 @@ enum Command {
         /// Which ones; all where none is named
         scenarios: Vec<String>,
     },
-    /// Feed what reads foreign bytes with arbitrary ones: each target from the corpus of the repository
+    /// Feed what reads foreign bytes, and what decides which offset is kept, with arbitrary ones: each target from the repository's corpus
     Fuzz {
         /// For each target
         #[arg(long, default_value_t = 60)]
@@ -99,7 +100,11 @@ enum Command {
         histories: u64,
     },
     /// Format, lints, dependencies, then all tests
-    Ci,
+    Ci {
+        /// And then, for an hour or more: all of chaos, a minute of each fuzz target, 100,000 histories; each part whatever came of the others
+        #[arg(long)]
+        long: bool,
+    },
     /// Small checks of the tree itself
     Tidy,
 }
@@ -121,7 +126,7 @@ fn main() -> ExitCode {
         Command::Chaos { scenarios } => chaos::chaos(&scenarios),
         Command::Fuzz { seconds, target } => fuzz::fuzz(seconds, target.as_deref()),
         Command::Mutants { histories } => mutants::mutants(histories).map(drop),
-        Command::Ci => ci::ci(),
+        Command::Ci { long } => ci::ci(long),
         Command::Tidy => tidy::tidy(),
     };
     match outcome {

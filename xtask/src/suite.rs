@@ -1,27 +1,24 @@
 //! `test`: everything, on this machine. The images are provided while cargo compiles.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::docker::{Labelled, docker, engine, host};
+use crate::docker::{Labelled, engine, host};
 use crate::images::{Image, Images};
 use crate::languages;
 use crate::mutants;
-use crate::progress::{cache_dir, capture, cargo, plain, programs, root, say, target_dir, watch};
+use crate::progress::{cache_dir, cargo, plain, programs, root, say, target_dir, watch};
 use crate::simulate::{self, What};
+use crate::stores::Stores;
 
 const ROLES: [&str; 5] = ["mysql", "kafka", "connect", "redis", "mongodb"];
 /// Three to five minutes of two cores. Each bug on purpose gets as many: about one history in a thousand shows the rarest of them, and whatever
 /// changes the course of histories changes where the first one is.
 const HISTORIES: u64 = 10_000;
-
-const STORE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Tests that passed and failed, over all steps.
 #[derive(Default)]
@@ -102,29 +99,10 @@ fn conformance(tally: &mut Tally, images: Option<&BTreeMap<String, Image>>, lang
         command.env("STREAMSYNC_TEST_REQUIRE_LANGUAGES", "1");
         command.env("STREAMSYNC_TEST_LANGUAGES", languages);
     }
-    if let Some(Stores { redis, mongodb, .. }) = &stores {
-        command.env("STREAMSYNC_TEST_REQUIRE_STORES", "1");
-        command.env("STREAMSYNC_TEST_REDIS_URL", format!("redis://{redis}"));
-        command.env("STREAMSYNC_TEST_MONGODB_URI", format!("mongodb://{mongodb}/?directConnection=true"));
+    if let Some(stores) = &stores {
+        stores.tell(&mut command);
     }
     tally.cargo("conformance of the sinks, on real stores", &mut command)
-}
-
-/// Addresses of a Redis and a MongoDB.
-struct Stores {
-    redis: String,
-    mongodb: String,
-    _removed_at_the_end: Labelled,
-}
-
-impl Stores {
-    fn start(images: &BTreeMap<String, Image>) -> Result<Self> {
-        let label = format!("streamsync.conformance={}", std::process::id());
-        let removed_at_the_end = Labelled::new(label.clone())?;
-        let redis = start_store(images, "redis", 6379, &label, &["redis-server", "--save", "", "--maxmemory-policy", "noeviction"])?;
-        let mongodb = start_store(images, "mongodb", 27017, &label, &[])?;
-        Ok(Self { redis, mongodb, _removed_at_the_end: removed_at_the_end })
-    }
 }
 
 /// The promises on the real systems. The suite removes its containers; the label catches what a killed one leaves.
@@ -154,34 +132,6 @@ pub(crate) fn command(guests: &Path) -> Command {
     command.env("STREAMSYNC_TEST_GUESTS", guests);
     command.envs(host().map(|host| ("DOCKER_HOST", host)));
     command
-}
-
-/// Starts a container and returns its address as soon as the port accepts.
-fn start_store(images: &BTreeMap<String, Image>, role: &str, port: u16, label: &str, arguments: &[&str]) -> Result<String> {
-    let image = &images.get(role).with_context(|| format!("no image for {role}"))?.image;
-    let published = format!("127.0.0.1::{port}");
-    let mut run = docker();
-    run.args(["run", "-d", "--label", label, "-p", &published, image]).args(arguments);
-    let id = capture(&format!("start {role}"), &mut run, STORE_LIMIT)?;
-    let address = capture("docker port", docker().args(["port", id.trim(), &port.to_string()]), STORE_LIMIT)?;
-    let address = address.lines().next().with_context(|| format!("{role} has no published port"))?.to_owned();
-    let deadline = Instant::now() + STORE_LIMIT;
-    while !answers(id.trim(), port, &address) {
-        if Instant::now() >= deadline {
-            let log = capture("docker logs", docker().args(["logs", "--tail", "20", id.trim()]), STORE_LIMIT).unwrap_or_default();
-            bail!("{role} does not answer at {address} after {} s\n{log}", STORE_LIMIT.as_secs());
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(address)
-}
-
-/// The published port accepts as soon as Docker's proxy is there; the server behind it is asked inside the container.
-fn answers(id: &str, port: u16, address: &str) -> bool {
-    let inside = format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
-    let mut probe = docker();
-    probe.args(["exec", id, "bash", "-c", &inside]);
-    capture("probe", &mut probe, STORE_LIMIT).is_ok() && TcpStream::connect(address).is_ok()
 }
 
 impl Tally {

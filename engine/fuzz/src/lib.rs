@@ -1,4 +1,4 @@
-//! What is fed with arbitrary bytes: everything that reads what the engine did not write itself.
+//! What is fed with arbitrary bytes: everything that reads what the engine did not write itself, and what decides where it goes on.
 //!
 //! A target panics where a promise is broken. `cargo xtask fuzz` looks for such bytes with libFuzzer; whatever was found once lies in
 //! `corpus/`, beside seeds drawn from real events, and is replayed by the tests of this crate.
@@ -10,6 +10,9 @@ mod envelope;
 mod guest;
 mod input;
 mod key;
+// Its clock stands still, as tokio's does only where a feature permits it which no build of the program shall have.
+#[cfg(any(test, feature = "libfuzzer"))]
+mod offsets;
 mod start;
 mod stored;
 mod value;
@@ -25,6 +28,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("guest", guest::run),
     ("configuration", configuration::run),
     ("start", start::run),
+    #[cfg(any(test, feature = "libfuzzer"))]
+    ("offsets", offsets::run),
     ("classify", classify::run),
 ];
 

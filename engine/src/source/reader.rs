@@ -226,8 +226,8 @@ impl Fetched for BorrowedMessage<'_> {
     }
 }
 
-/// What an error on a partition's queue means. `None`: nothing.
-pub(super) fn fault_of(source: &TopicPartition, error: &KafkaError) -> Option<Error> {
+/// What an error on a partition's queue means. `None`: nothing. The fuzzer asks for it too.
+pub fn fault_of(source: &TopicPartition, error: &KafkaError) -> Option<Error> {
     if let KafkaError::PartitionEOF(_) = error {
         return None;
     }

@@ -1,11 +1,12 @@
 //! The Redis sink under the suite, in each of its forms; and what only Redis does.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use streamsync::config::{Place, RedisForm, RedisSettings, SinkKind, SinkSettings, TargetSettings};
 use streamsync::sink::redis::{RedisSink, StoredVersion};
@@ -52,15 +53,10 @@ impl Redis {
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
-        let mut asked = redis::Cmd::new();
-        for part in command {
-            asked.arg(*part);
+        match &self.client {
+            Client::Single(client) => ask(&mut client.clone(), command).await,
+            Client::Cluster(client) => ask(&mut client.clone(), command).await,
         }
-        let answer = match &self.client {
-            Client::Single(client) => asked.query_async(&mut client.clone()).await,
-            Client::Cluster(client) => asked.query_async(&mut client.clone()).await,
-        };
-        answer.expect("an answer")
     }
 
     fn whole_key(&self, target: &TargetSettings, key: &str) -> String {
@@ -72,6 +68,14 @@ impl Redis {
         writes.writes[0].ttl_seconds = ttl_seconds;
         self.sink.write(&writes).await.into_iter().next().expect("one result")
     }
+}
+
+async fn ask<T: redis::FromRedisValue>(client: &mut impl ConnectionLike, command: &[&str]) -> T {
+    let mut asked = redis::Cmd::new();
+    for part in command {
+        asked.arg(*part);
+    }
+    asked.query_async(client).await.expect("an answer")
 }
 
 fn sink(urls: &[&str], cluster: bool) -> RedisSink {
@@ -316,49 +320,75 @@ pub async fn unfit(url: &str) {
     assert!(written.iter().all(|result| matches!(result, Ok(WriteOutcome::Applied))), "{written:?}");
 }
 
+/// A primary of a cluster, which holds slots.
+pub struct Primary {
+    pub id: String,
+    /// `host:port`.
+    pub address: String,
+    /// First and last of each range.
+    slots: Vec<(u16, u16)>,
+    /// Asks it alone.
+    client: MultiplexedConnection,
+}
+
+impl Primary {
+    /// All of a cluster.
+    pub async fn all(store: &Redis) -> Vec<Self> {
+        let nodes: String = store.ask(&["CLUSTER", "NODES"]).await;
+        let mut primaries = Vec::new();
+        // "<id> <address>@<bus> master - 0 0 1 connected 0-5460 [5461->-<id>]"
+        for line in nodes.lines().filter(|line| line.contains("master")) {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let address = fields[1].split('@').next().expect("host:port").to_owned();
+            let ranges = fields.iter().skip(8).filter(|range| !range.starts_with('['));
+            let slots = ranges.map(|range| range.split_once('-').unwrap_or((range, range)));
+            let slots: Vec<_> = slots.map(|(first, last)| (first.parse().expect("a slot"), last.parse().expect("a slot"))).collect();
+            let client = redis::Client::open(format!("redis://{address}")).expect("a URL");
+            let client = client.get_multiplexed_async_connection().await.expect("a node");
+            primaries.push(Self { id: fields[0].to_owned(), address, slots, client });
+        }
+        primaries.retain(|primary| !primary.slots.is_empty());
+        primaries
+    }
+
+    pub async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        ask(&mut self.client.clone(), command).await
+    }
+
+    fn holds(&self, slot: u16) -> bool {
+        self.slots.iter().any(|&(first, last)| (first..=last).contains(&slot))
+    }
+}
+
 /// A slot moves while the sink believes it elsewhere: writes of keys that went follow, in the middle of the move (ASK) and behind it
 /// (MOVED).
-pub async fn moving_slots(urls: &[&str]) {
-    let store = Redis::connect_cluster(urls, RedisForm::String).await;
+pub async fn moving_slots(store: &Redis) {
     let target = store.target("moving");
     store.one(&target, put("a", fence(1, 0), "before"), 0).await.expect("applied, with the shards known");
     let key = store.whole_key(&target, "a");
-    let slot: i64 = store.ask(&["CLUSTER", "KEYSLOT", &key]).await;
-    let nodes: String = store.ask(&["CLUSTER", "NODES"]).await;
-    let mut primaries = Vec::new();
-    for line in nodes.lines().filter(|line| line.contains("master")) {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let address = fields[1].split('@').next().expect("host:port");
-        let client = redis::Client::open(format!("redis://{address}")).expect("a URL");
-        let node = Redis {
-            sink: sink(urls, true),
-            form: RedisForm::String,
-            client: Client::Single(client.get_multiplexed_async_connection().await.expect("a node")),
-        };
-        let holds = fields.iter().skip(8).filter(|range| !range.starts_with('[')).any(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            (first.parse().unwrap_or(i64::MAX)..=last.parse().unwrap_or(i64::MIN)).contains(&slot)
-        });
-        primaries.push((holds, fields[0].to_owned(), address.to_owned(), node));
-    }
-    let (_, from_id, _, from) = primaries.iter().find(|(holds, ..)| *holds).expect("a holder");
-    let (_, to_id, to_address, to) = primaries.iter().find(|(holds, ..)| !*holds).expect("another");
+    let slot: u16 = store.ask(&["CLUSTER", "KEYSLOT", &key]).await;
+    let primaries = Primary::all(store).await;
+    let from = primaries.iter().find(|primary| primary.holds(slot)).expect("a holder");
+    let to = primaries.iter().find(|primary| !primary.holds(slot)).expect("another");
     let slot = slot.to_string();
-    let _: redis::Value = to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", from_id]).await;
-    let _: redis::Value = from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", to_id]).await;
+    let _: redis::Value = to.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from.id]).await;
+    let _: redis::Value = from.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to.id]).await;
     let keys: Vec<String> = from.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]).await;
-    let (host, port) = to_address.split_once(':').expect("host:port");
-    let mut migrate = vec!["MIGRATE", host, port, "", "0", "5000", "KEYS"];
+    // The nodes reach each other by the port that they listen on, which is another one from outside of their container.
+    let (host, _) = to.address.split_once(':').expect("host:port");
+    let listens: HashMap<String, String> = to.ask(&["CONFIG", "GET", "port"]).await;
+    let mut migrate = vec!["MIGRATE", host, &listens["port"], "", "0", "5000", "KEYS"];
     migrate.extend(keys.iter().map(String::as_str));
     let _: redis::Value = from.ask(&migrate).await;
     let asked = store.one(&target, put("a", fence(1, 1), "asked"), 0).await;
     for node in [to, from] {
-        let _: redis::Value = node.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", to_id]).await;
+        let _: redis::Value = node.ask(&["CLUSTER", "SETSLOT", &slot, "NODE", &to.id]).await;
     }
     assert!(matches!(asked, Ok(WriteOutcome::Applied)), "{asked:?}");
     let moved = store.one(&target, put("a", fence(1, 2), "moved"), 0).await;
     assert!(matches!(moved, Ok(WriteOutcome::Applied)), "{moved:?}");
-    assert_eq!(to.read(&target, "a").await.expect("a document").text, "moved");
+    let json: String = to.ask(&["GET", &key]).await;
+    assert!(json.contains("moved"), "{json}");
     let duplicate = store.one(&target, put("a", fence(1, 2), "moved"), 0).await;
     assert!(matches!(duplicate, Ok(WriteOutcome::Duplicate)), "{duplicate:?}");
 }
