@@ -236,11 +236,20 @@ async fn told(mut stopped: watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
 }
 
+/// A module that is unfit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfitModule {
+    /// The setting that names it, with the route's name in it; empty where the fault is of them all.
+    pub key: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
 /// What was seen of the routes' modules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckedModules {
-    /// One message for each that is unfit.
-    pub faults: Vec<String>,
+    /// Those that are unfit.
+    pub faults: Vec<UnfitModule>,
     /// One for each that is in a registry still, and was not looked at.
     pub not_pulled: Vec<String>,
     /// One for each whose registry did not answer.
@@ -253,12 +262,12 @@ pub async fn check_modules(settings: Arc<Settings>, pull: bool) -> CheckedModule
     trying.spawn_blocking(move || {
         let host = match TransformHost::new(&settings.transforms) {
             Ok(host) => host,
-            Err(error) => return CheckedModules { faults: vec![error.to_string()], ..CheckedModules::default() },
+            Err(error) => return CheckedModules { faults: vec![of_all(&error)], ..CheckedModules::default() },
         };
         let mut checked = CheckedModules::default();
         for route in &settings.routes {
-            let second = route.transform.shadow.as_ref().map(|shadow| &shadow.transform);
-            for transform in std::iter::once(&route.transform).chain(second) {
+            let second = route.transform.shadow.as_ref().map(|shadow| ("transform.shadow", &shadow.transform));
+            for (section, transform) in std::iter::once(("transform", &route.transform)).chain(second) {
                 if !pull && !host.is_at_hand(transform) {
                     checked.not_pulled.push(format!("route {}: {}", route.name, transform.module));
                     continue;
@@ -267,7 +276,11 @@ pub async fn check_modules(settings: Arc<Settings>, pull: bool) -> CheckedModule
                 let started = host.load(transform).and_then(|module| Guest::new(module, Arc::clone(&route), &settings.sinks));
                 let Err(error) = started else { continue };
                 let message = format!("route {}: {error}", route.name);
-                if error.is_away() { checked.away.push(message) } else { checked.faults.push(message) }
+                if error.is_away() {
+                    checked.away.push(message);
+                } else {
+                    checked.faults.push(UnfitModule { key: format!("routes.{}.{section}.module", route.name), message });
+                }
             }
         }
         checked
@@ -275,10 +288,14 @@ pub async fn check_modules(settings: Arc<Settings>, pull: bool) -> CheckedModule
     match trying.join_next().await {
         Some(Ok(checked)) => checked,
         Some(Err(_)) | None => {
-            let defect = Error::Defect { what: "a module was loaded" }.to_string();
-            CheckedModules { faults: vec![defect], ..CheckedModules::default() }
+            let defect = Error::Defect { what: "a module was loaded" };
+            CheckedModules { faults: vec![of_all(&defect)], ..CheckedModules::default() }
         }
     }
+}
+
+fn of_all(error: &dyn std::error::Error) -> UnfitModule {
+    UnfitModule { key: String::new(), message: error.to_string() }
 }
 
 /// What came of trying the connections.

@@ -12,8 +12,12 @@ mod lifting;
 mod neighbour;
 #[path = "lane/redrive.rs"]
 mod redrive;
+#[path = "lane/retention.rs"]
+mod retention;
 #[path = "lane/rolling.rs"]
 mod rolling;
+#[path = "lane/routes.rs"]
+mod routes;
 #[path = "lane/shadow.rs"]
 mod shadow;
 #[path = "lane/starting.rs"]

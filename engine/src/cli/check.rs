@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{ConfigArguments, Exit, say, say_error};
 use crate::config;
-use crate::engine::{CheckedConnections, CheckedModules};
+use crate::engine::{CheckedConnections, CheckedModules, UnfitModule};
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct CheckArguments {
@@ -40,17 +40,16 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
         }
     }
     let settings = Arc::new(loaded.settings);
-    let CheckedModules { faults, not_pulled, away } = crate::engine::check_modules(Arc::clone(&settings), arguments.connect).await;
+    let CheckedModules { faults: unfit, not_pulled, away } = crate::engine::check_modules(Arc::clone(&settings), arguments.connect).await;
     for module in not_pulled {
         say(&format!("{module} is not here yet, and was not looked at: --connect pulls it"));
     }
-    for fault in &faults {
-        say_error(fault);
-    }
-    if !faults.is_empty() {
-        return Exit::Usage;
+    for UnfitModule { key, message } in &unfit {
+        let place = loaded.entries.iter().find(|entry| entry.key == *key).map(|entry| format!("{}: ", entry.place));
+        say_error(&format!("{}{message}", place.unwrap_or_default()));
     }
     let mut valid = format!("{} is valid", file.display());
+    let mut unanswered = Vec::new();
     if arguments.connect {
         let sinks: Vec<&str> = settings.sinks.iter().map(|sink| &*sink.name).collect();
         let sinks = sinks.join(", ");
@@ -59,15 +58,18 @@ pub(super) async fn check(arguments: CheckArguments) -> Exit {
         for note in &notes {
             say(note);
         }
-        let faults: Vec<String> = away.into_iter().chain(faults).collect();
-        for fault in &faults {
+        unanswered.extend(away.into_iter().chain(faults));
+        for fault in &unanswered {
             say_error(fault);
-        }
-        if !faults.is_empty() {
-            return Exit::No;
         }
         valid.push_str(&format!("; Kafka and the sinks {sinks} have answered"));
     }
-    say(&valid);
-    Exit::Done
+    match (unfit.is_empty(), unanswered.is_empty()) {
+        (false, _) => Exit::Usage,
+        (true, false) => Exit::No,
+        (true, true) => {
+            say(&valid);
+            Exit::Done
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! A worker in a group with one member, whose log is in memory.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct Log {
     pub partitions: Mutex<BTreeMap<TopicPartition, Vec<RecordBatch>>>,
     pub grown: watch::Sender<()>,
     pub committed: Mutex<BTreeMap<TopicPartition, i64>>,
+    /// Where every partition of the log begins.
+    pub low: AtomicI64,
     /// What whoever asks for the offsets hears instead.
     pub look: Mutex<Option<Unanswered>>,
     pub topic_id: Mutex<String>,
@@ -68,10 +70,20 @@ impl Log {
     }
 
     pub fn append(&self, number: i32, rows: &[Row]) {
-        let source = partition(number);
-        let batch = world::batch(&source, self.high(&source), rows);
-        locked(&self.partitions).entry(source).or_default().push(batch);
+        self.append_to(&partition(number), rows);
+    }
+
+    /// To a partition of any topic.
+    pub fn append_to(&self, source: &TopicPartition, rows: &[Row]) {
+        let batch = world::batch(source, self.high(source), rows);
+        locked(&self.partitions).entry(source.clone()).or_default().push(batch);
         self.grown.send_replace(());
+    }
+
+    /// Forgets what was appended before an offset, as a topic's retention does.
+    pub fn forget_before(&self, low: i64) {
+        locked(&self.partitions).values_mut().for_each(|batches| batches.retain(|batch| batch.records[0].offset >= low));
+        self.low.store(low, Ordering::SeqCst);
     }
 
     pub async fn tell(&self, event: SourceEvent) {
@@ -97,7 +109,11 @@ impl Log {
     }
 
     pub fn committed(&self, number: i32) -> Option<i64> {
-        locked(&self.committed).get(&partition(number)).copied()
+        self.committed_of(&partition(number))
+    }
+
+    pub fn committed_of(&self, source: &TopicPartition) -> Option<i64> {
+        locked(&self.committed).get(source).copied()
     }
 }
 
@@ -120,8 +136,9 @@ impl Source for Member {
         if let Some(unanswered) = unanswered {
             return ready(Err(unanswered())).boxed();
         }
-        let committed = self.0.committed(source.partition);
-        ready(Ok(Some(CommittedPartition { source: source.clone(), committed, low: 0, high: self.0.high(source) }))).boxed()
+        let committed = self.0.committed_of(source);
+        let (low, high) = (self.0.low.load(Ordering::SeqCst), self.0.high(source));
+        ready(Ok(Some(CommittedPartition { source: source.clone(), committed, low, high }))).boxed()
     }
 
     fn read(&self, start: StartAt) -> BoxFuture<'_, Result<Option<Box<dyn PartitionReader>>, source::Error>> {
@@ -212,7 +229,9 @@ impl Running {
         alter(&mut settings);
         let settings = Arc::new(settings);
         let identities = Arc::new(identities);
-        let module = TransformHost::new(&settings.transforms).expect("a host").load(&settings.routes[0].transform).expect("a module");
+        let host = TransformHost::new(&settings.transforms).expect("a host");
+        let modules_of_routes: Vec<_> = settings.routes.iter().map(|route| host.load(&route.transform).expect("a module")).collect();
+        let module = Arc::clone(&modules_of_routes[0]);
         let two = FaultySink::new("two");
         let letters = Arc::new(MemoryDeadLetters::new(100));
         let metrics = Arc::new(Metrics::new().expect("metrics"));
@@ -221,6 +240,7 @@ impl Running {
             partitions: Mutex::default(),
             grown: watch::Sender::default(),
             committed: Mutex::default(),
+            low: AtomicI64::new(0),
             look: Mutex::default(),
             topic_id: Mutex::new(UNKNOWN_ID.to_owned()),
             cut: AtomicBool::new(false),
@@ -232,7 +252,7 @@ impl Running {
             dead_letters: Arc::clone(&letters) as _,
             identities: Arc::clone(&identities) as _,
             topics: Arc::clone(&log) as _,
-            modules: vec![Arc::clone(&module)],
+            modules: modules_of_routes,
             metrics: Arc::clone(&metrics),
             health: Arc::clone(&health),
             machine: Machine::REAL,

@@ -1,7 +1,7 @@
 //! A whole worker at librdkafka's mock cluster, with stores in memory.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -9,6 +9,7 @@ use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 use streamsync::commit::Commits;
+use streamsync::config::Settings;
 use streamsync::dead_letter::MemoryDeadLetters;
 use streamsync::engine::{self, Parts};
 use streamsync::http::Health;
@@ -18,7 +19,7 @@ use streamsync::metrics::Metrics;
 use streamsync::rollout;
 use streamsync::sink::{Sink, TopicIdentity};
 use streamsync::source::cluster::{CleanupPolicy, TopicFacts, Topics, UNKNOWN_ID};
-use streamsync::source::{self, CommittedPartition, PartitionReader, Source, SourceEvent, StartAt, TopicPartition};
+use streamsync::source::{self, CommittedPartition, KafkaSource, PartitionReader, Source, SourceEvent, StartAt, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -38,6 +39,9 @@ impl Topics for OneTopic {
     }
 }
 
+/// As short as a busy machine allows: tests wait for a multiple of it.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(3);
+
 async fn until(what: &str, holds: impl Fn() -> bool) {
     let waited = tokio::time::timeout(Duration::from_secs(60), async {
         while !holds() {
@@ -54,10 +58,21 @@ struct Running {
     identities: Arc<MemoryIdentities>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    /// The group's member, once the worker has one.
+    member: Arc<OnceLock<Arc<KafkaSource>>>,
     stop: oneshot::Sender<()>,
     worker: JoinSet<Result<(), engine::Error>>,
+    producer: FutureProducer,
     /// Kafka goes with it.
     _mock: MockCluster<'static, DefaultProducerContext>,
+}
+
+async fn produce(producer: &FutureProducer, first_offset: i64, rows: &[Row]) {
+    let records = world::batch(&TopicPartition::new("shop.t", 0), first_offset, rows);
+    for index in 0..records.records.len() {
+        let record = FutureRecord::to("shop.t").key(records.key(index).expect("a key")).payload(records.value(index).expect("a value"));
+        producer.send(record, Duration::from_secs(10)).await.expect("produced");
+    }
 }
 
 impl Running {
@@ -65,15 +80,13 @@ impl Running {
         let mock = MockCluster::new(1).expect("a mock cluster");
         mock.create_topic("shop.t", 1, 1).expect("a topic");
         let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", mock.bootstrap_servers()).create().expect("a producer");
-        let records = world::batch(&TopicPartition::new("shop.t", 0), 0, rows);
-        for index in 0..records.records.len() {
-            let record = FutureRecord::to("shop.t").key(records.key(index).expect("a key")).payload(records.value(index).expect("a value"));
-            producer.send(record, Duration::from_secs(10)).await.expect("produced");
-        }
+        produce(&producer, 0, rows).await;
         let (settings, module) = world::prepared("halt");
         let mut settings = (*settings).clone();
         settings.kafka.brokers = mock.bootstrap_servers();
-        settings.kafka.max_poll_interval = Duration::from_secs(8);
+        settings.kafka.max_poll_interval = MAX_POLL_INTERVAL;
+        // A session is no longer than this interval, and has to hear of the member more often than by default.
+        settings.kafka.properties.push(("heartbeat.interval.ms".to_owned(), "300".to_owned()));
         settings.drain_timeout = Duration::from_secs(2);
         settings.loss_check_interval = Duration::from_millis(200);
         let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
@@ -94,10 +107,27 @@ impl Running {
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let mut worker = JoinSet::new();
-        worker.spawn(engine::run_parts(parts, async {
+        let member = Arc::new(OnceLock::new());
+        let joined = Arc::clone(&member);
+        let start = move |settings: &Settings, events: mpsc::Sender<SourceEvent>| {
+            let source = KafkaSource::start(settings, events)?;
+            Ok(joined.get_or_init(|| source).clone() as Arc<dyn Source>)
+        };
+        worker.spawn(engine::run_source(parts, rollout::desk().1, start, async {
             stopped.await.ok();
         }));
-        Self { one, two, identities, metrics, health, stop, worker, _mock: mock }
+        Self { one, two, identities, metrics, health, member, stop, worker, producer, _mock: mock }
+    }
+
+    /// Lets the world be as it is for much longer than the group waits for a poll: the worker goes on polling, and keeps its partition.
+    async fn stays_in_the_group(&self) {
+        let end = Instant::now() + 3 * MAX_POLL_INTERVAL;
+        while Instant::now() < end {
+            let age = self.member.get().expect("the worker has joined").last_poll_age();
+            assert!(age < MAX_POLL_INTERVAL, "not polled for {age:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!((self.metrics.rebalances.get(), self.metrics.partitions_assigned.get()), (1, 1));
     }
 
     async fn stop(mut self) {
@@ -116,9 +146,7 @@ async fn a_store_that_is_away_delays_its_partitions_alone_and_one_that_is_emptie
     let Running { one, two, metrics, health, .. } = &running;
     assert_eq!(health.reasons(), ["starting: the consumer group has not answered yet"]);
     until("the sink is told to be away", || health.reasons().iter().any(|reason| reason.starts_with("sink one is away"))).await;
-    // Half of max_poll_interval and more: the partition stays, and nobody else is disturbed.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!((metrics.rebalances.get(), metrics.partitions_assigned.get()), (1, 1));
+    running.stays_in_the_group().await;
     *world::locked(&one.watermarks_away) = |_| false;
     until("both rows are stored", || one.store.documents("t").len() == 2).await;
     until("the worker is ready", || health.reasons().is_empty()).await;
@@ -131,6 +159,33 @@ async fn a_store_that_is_away_delays_its_partitions_alone_and_one_that_is_emptie
     assert_eq!((metrics.rebalances.get(), metrics.sink("one").rewinds.get(), metrics.sink("two").rewinds.get()), (1, 1, 0));
     assert!(one.store.identity("shop.t").await.expect("in memory").is_some(), "the identity is mirrored again");
     assert!(two.store.version("t", b"t:1").is_none(), "the other sink has its own targets");
+    running.stop().await;
+}
+
+/// The same where the store goes away in the midst of the work: batches wait for it, and the group for nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_stays_in_its_group_however_long_a_store_takes_nothing() {
+    /// Two in the queue, one before it.
+    const FULL: i64 = 3;
+    let running = Running::start(&[Row::Put(1)], async |_: &FaultySink, _: &MemoryIdentities| {}).await;
+    let Running { one, metrics, health, producer, .. } = &running;
+    let settled_up_to = |offset| move || health.position(&TopicPartition::new("shop.t", 0)) == Some(offset);
+    until("the row is settled", settled_up_to(1)).await;
+    let away = Arc::clone(one);
+    one.fail(move |_| Some(away.away()));
+    produce(producer, 1, &[Row::Put(2)]).await;
+    until("the sink is told to be away", || health.reasons().iter().any(|reason| reason.starts_with("sink one is away"))).await;
+    // More than the lane takes: it reads nothing any more.
+    for id in 3..=9 {
+        let read = metrics.prepared_batches.get();
+        produce(producer, id - 1, &[Row::Put(id)]).await;
+        until("it is read", || metrics.prepared_batches.get() > read || read == FULL).await;
+    }
+    assert_eq!(metrics.prepared_batches.get(), FULL);
+    running.stays_in_the_group().await;
+    one.mend();
+    until("all is settled", settled_up_to(9)).await;
+    assert_eq!((one.store.documents("t").len(), metrics.rebalances.get()), (9, 1));
     running.stop().await;
 }
 
@@ -217,7 +272,7 @@ async fn a_consumer_that_does_not_end_holds_no_worker_up() {
     let (records, read) = mpsc::channel(4);
     records.send(world::batch(&source, 0, &[Row::Put(1), Row::Put(2)])).await.expect("room");
     let (kept, reader) = (Arc::clone(&commits), std::sync::Mutex::new(Some(ChannelReader(read))));
-    let start = move |_: &streamsync::config::Settings, events: mpsc::Sender<SourceEvent>| {
+    let start = move |_: &Settings, events: mpsc::Sender<SourceEvent>| {
         events.try_send(SourceEvent::Assigned { partitions: vec![source] }).expect("room");
         Ok(Arc::new(Stuck { commits: kept, records, reader, events }) as Arc<dyn Source>)
     };
@@ -248,6 +303,8 @@ async fn a_module_that_is_no_component_is_told_of_before_a_start() {
     };
     let faults = engine::check_modules(with(b"\0asm\x01\0\0\0"), false).await.faults;
     assert_eq!(faults.len(), 1);
-    assert!(faults[0].starts_with("route rows: ") && faults[0].contains("make a component of it"), "{faults:?}");
+    assert_eq!(faults[0].key, "routes.rows.transform.module");
+    let message = &faults[0].message;
+    assert!(message.starts_with("route rows: ") && message.contains("make a component of it"), "{message}");
     assert_eq!(engine::check_modules(with(world::guest_component()), false).await, engine::CheckedModules::default());
 }
