@@ -3,7 +3,10 @@
 //! What else belongs here stands where its parts are: a batch that unpacks beyond the limit is `tests/kafka.rs`,
 //! `a_batch_that_unpacks_beyond_the_limit_halts_and_is_not_passed_over`; a compiled module that someone else changed in the cache is
 //! `src/transform/tests/modules.rs`; memory, time and output of guests are `src/transform/tests/guests.rs`.
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::indexing_slicing, unreachable_pub, reason = "a test fails by panicking")]
+
+#[path = "refusals/secrets.rs"]
+mod secrets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

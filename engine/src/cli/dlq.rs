@@ -115,3 +115,65 @@ async fn letters(log: &DeadLetterLog, keep: impl Fn(&StoredLetter) -> bool + Sen
         Exit::No
     })
 }
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    /// The command of a line that begins with `streamsync dlq`.
+    pub(super) fn dlq(arguments: &[&str]) -> DlqCommand {
+        match Cli::try_parse_from(["streamsync", "dlq"].iter().chain(arguments)) {
+            Ok(Cli { command: Command::Dlq(command), .. }) => command,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
+    }
+
+    /// Each option of the filter, and what it asks for.
+    pub(super) fn filters() -> Vec<(&'static [&'static str], Filter)> {
+        let (none, text) = (Filter::default, |text: &str| Some(text.to_owned()));
+        vec![
+            (&[], none()),
+            (&["--route", "orders"], Filter { route: text("orders"), ..none() }),
+            (&["--code", "trapped"], Filter { code: text("trapped"), ..none() }),
+            (&["--reason", "trapped"], Filter { code: text("trapped"), ..none() }),
+            (&["--stage", "transform"], Filter { stage: text("transform"), ..none() }),
+            (&["--key", "7"], Filter { key: text("7"), ..none() }),
+            (&["--from", "1970-01-02"], Filter { from: Some(86_400_000), ..none() }),
+            (&["--to", "1970-01-03T00:00:01Z"], Filter { to: Some(172_801_000), ..none() }),
+            (
+                &["--from", "1970-01-02", "--to", "1970-01-03", "--key", "7", "--route", "orders"],
+                Filter { from: Some(86_400_000), to: Some(172_800_000), key: text("7"), route: text("orders"), ..none() },
+            ),
+        ]
+    }
+
+    #[test]
+    fn what_list_is_asked_for() {
+        for (options, expected) in filters() {
+            let DlqCommand::List(list) = dlq(&[&["list"], options].concat()) else { panic!("{options:?}") };
+            assert_eq!(format!("{:?}", list.filter), format!("{expected:?}"), "{options:?}");
+            assert_eq!((list.all, list.limit, list.format), (false, 1000, Format::Table));
+        }
+        let DlqCommand::List(list) = dlq(&["list", "--all", "--limit", "3", "--format", "json"]) else { panic!("no list") };
+        assert_eq!((list.all, list.limit, list.format), (true, 3, Format::Json));
+    }
+
+    #[test]
+    fn what_show_is_asked_for() {
+        let DlqCommand::Show(show) = dlq(&["show", "0/17", "2/3", "--format", "json"]) else { panic!("no show") };
+        let letters = [LetterId { partition: 0, offset: 17 }, LetterId { partition: 2, offset: 3 }];
+        assert_eq!((show.letters.as_slice(), show.format), (letters.as_slice(), Format::Json));
+        assert!(Cli::try_parse_from(["streamsync", "dlq", "show"]).is_err(), "it shows the letters that are named, and no others");
+    }
+
+    #[test]
+    fn what_is_no_time_or_no_letter_is_told_at_once() {
+        for wrong in [&["list", "--from", "yesterday"], &["redrive", "--to", "soon"], &["redrive", "17", "--apply"]] {
+            assert!(Cli::try_parse_from(["streamsync", "dlq"].iter().chain(wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

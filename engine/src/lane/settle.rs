@@ -103,9 +103,10 @@ impl Settler {
 
     fn truncate_advice(&self, records: &RecordBatch, truncate: Option<u32>) -> String {
         let place = self.place(records, truncate.unwrap_or_default());
+        let route = self.route.as_ref().map_or("", |route| &*route.name);
         format!(
             "{place}: the table was truncated, and its documents would outlive their rows; set on_truncate = \"clear\" on the route \
-             (its topic must have one partition) and start again"
+             (its topic must have one partition) and start again, or: streamsync rebuild --route {route} --after-snapshot"
         )
     }
 

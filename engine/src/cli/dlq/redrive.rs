@@ -164,3 +164,33 @@ fn describe(result: &Result) -> (&'static str, bool, String) {
         Result::Failed(message) => ("failed", false, format!(": {message}")),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::cli::dlq::DlqCommand;
+    use crate::cli::dlq::tests::{dlq, filters};
+
+    fn redrive(options: &[&str]) -> RedriveArguments {
+        match dlq(&[&["redrive"], options].concat()) {
+            DlqCommand::Redrive(arguments) => arguments,
+            other @ (DlqCommand::List(_) | DlqCommand::Show(_)) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_redrive_is_asked_for() {
+        for (options, expected) in filters() {
+            let redrive = redrive(options);
+            assert_eq!(format!("{:?}", redrive.filter), format!("{expected:?}"), "{options:?}");
+            let RedriveArguments { letters, apply, limit, accept_unproven, format, .. } = redrive;
+            assert_eq!((letters, apply, limit, accept_unproven, format), (Vec::new(), false, 1000, false, Format::Table), "{options:?}");
+        }
+        for apply in ["--apply", "--yes"] {
+            let redrive = redrive(&["0/17", apply, "--accept-unproven", "--limit", "3", "--format", "json"]);
+            assert_eq!(redrive.letters, [LetterId { partition: 0, offset: 17 }]);
+            assert_eq!((redrive.apply, redrive.accept_unproven, redrive.limit, redrive.format), (true, true, 3, Format::Json));
+        }
+    }
+}

@@ -17,6 +17,7 @@ struct Case {
     policy: CleanupPolicy,
     watermarks: Vec<Option<(u16, i64, i64)>>,
     accept: bool,
+    cluster_id: &'static str,
     topic_id: &'static str,
     partitions: i32,
     begins_at: Option<i64>,
@@ -32,6 +33,7 @@ fn known() -> Case {
         policy: CleanupPolicy::DELETE,
         watermarks: vec![Some((1, 500, NOW)), Some((1, 500, NOW))],
         accept: false,
+        cluster_id: "c1",
         topic_id: "t1",
         partitions: 4,
         begins_at: None,
@@ -51,7 +53,7 @@ fn run(case: &Case) -> Result<Start, Halt> {
     let partition =
         CommittedPartition { source: TopicPartition::new("shop.orders", 2), committed: case.committed, low: case.low, high: case.high };
     let current = TopicFacts {
-        cluster_id: "c1".into(),
+        cluster_id: case.cluster_id.into(),
         topic_id: case.topic_id.into(),
         partitions: case.partitions,
         cleanup_policy: case.policy,
@@ -183,6 +185,18 @@ fn another_identity_halts() {
         Reason::IdentityChanged,
         &["t1", "t2", "`streamsync rebuild --route orders`", "`streamsync generation next --route orders`"],
     );
+    halts(
+        Case { cluster_id: "c2", ..known() },
+        Reason::IdentityChanged,
+        &[
+            "the topic was on cluster c1 and is now on cluster c2",
+            "stop the group's workers",
+            "`streamsync rebuild --route orders`",
+            "`streamsync generation next --route orders`",
+        ],
+    );
+    // Every topic of another cluster has another id: what is told is the cluster.
+    halts(Case { cluster_id: "c2", topic_id: "t2", ..known() }, Reason::IdentityChanged, &["now on cluster c2"]);
     halts(Case { partitions: 6, ..known() }, Reason::IdentityChanged, &["4 partitions", "now has 6"]);
     halts(Case { stored: Vec::new(), ..known() }, Reason::IdentityLost, &["committed offset 500"]);
     halts(Case { stored: Vec::new(), committed: None, ..known() }, Reason::IdentityLost, &["watermark 500", "streamsync rebuild"]);
@@ -191,10 +205,13 @@ fn another_identity_halts() {
 
 #[test]
 fn an_id_that_is_not_told_is_not_compared_and_not_forgotten() {
-    let start = run(&Case { topic_id: UNKNOWN_ID, ..known() }).unwrap();
-    assert_eq!(start.identity, identity(1));
-    let unknown = TopicIdentity { topic_id: UNKNOWN_ID.into(), ..identity(1) };
-    assert_eq!(run(&Case { stored: vec![unknown], ..known() }).unwrap().identity, identity(1));
+    for case in [Case { topic_id: UNKNOWN_ID, ..known() }, Case { cluster_id: UNKNOWN_ID, ..known() }] {
+        assert_eq!(run(&case).unwrap().identity, identity(1));
+    }
+    let unknown = || UNKNOWN_ID.to_owned();
+    for stored in [TopicIdentity { topic_id: unknown(), ..identity(1) }, TopicIdentity { cluster_id: unknown(), ..identity(1) }] {
+        assert_eq!(run(&Case { stored: vec![stored], ..known() }).unwrap().identity, identity(1));
+    }
 }
 
 #[test]
