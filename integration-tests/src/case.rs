@@ -35,6 +35,8 @@ pub struct Case {
     redis_port: u16,
     mongodb_port: u16,
     dir: PathBuf,
+    /// What its routes do at a truncate, where that is not the default.
+    pub on_truncate: Option<&'static str>,
     /// Kafka.
     pub topics: Topics,
     /// The judge.
@@ -94,7 +96,19 @@ impl Case {
             topics.create(&topic(name, table.name), partitions).await?;
         }
         let tables = tables.to_vec();
-        let case = Self { name, stack: Arc::clone(stack), number, partitions, tables, redis_port, mongodb_port, dir, topics, checker };
+        let case = Self {
+            name,
+            stack: Arc::clone(stack),
+            number,
+            partitions,
+            tables,
+            redis_port,
+            mongodb_port,
+            dir,
+            on_truncate: None,
+            topics,
+            checker,
+        };
         let mut connection = stack.mysql.get_conn().await?;
         connection.query_drop(format!("CREATE DATABASE {name} CHARACTER SET utf8mb4")).await?;
         Ok(case)
@@ -362,11 +376,12 @@ impl Case {
             let own = modules.iter().find(|(of, _)| of == table).map(|(_, module)| module.clone());
             write!(
                 toml,
-                "\n[[routes]]\nname = \"{table}\"\ntopic = {:?}\ntable = \"{name}.{table}\"\nformat = \"json-with-schema\"\n\
+                "\n[[routes]]\nname = \"{table}\"\ntopic = {:?}\ntable = \"{name}.{table}\"\nformat = \"json-with-schema\"\n{}\
                  [routes.transform]\nmodule = {:?}\n\
                  [routes.targets.redis]\nsink = \"redis\"\nprefix = \"{table}\"\n\
                  [routes.targets.mongodb]\nsink = \"mongodb\"\ncollection = \"{table}\"\n",
                 self.topic(table),
+                self.on_truncate.map(|what| format!("on_truncate = {what:?}\n")).unwrap_or_default(),
                 own.unwrap_or_else(|| guests.join(format!("{transform}.wasm"))),
             )?;
         }

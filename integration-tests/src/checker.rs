@@ -184,7 +184,7 @@ fn fence_beside(key: &str, held: &Held, differences: &mut Vec<String>) -> Option
         }
     }
     match held.companion.as_deref().map(in_redis) {
-        Some(Ok(Companion { fence, is_put: true })) => return Some(fence),
+        Some(Ok(Companion { fence, is_put: true, .. })) => return Some(fence),
         Some(Ok(Companion { is_put: false, .. })) => differences.push(format!("Redis {key}: its version is that of no put")),
         Some(Err(error)) => differences.push(format!("Redis {key}: {error:#}")),
         None => differences.push(format!("Redis {key}: it has no version")),

@@ -9,6 +9,8 @@ use bson::{Bson, Document};
 pub struct Companion {
     /// Generation and offset of the last write.
     pub fence: i64,
+    /// Of the topic that it came from.
+    pub partition: u32,
     /// Whether the last write put a document: it may have deleted one, and a mark stands without any.
     pub is_put: bool,
 }
@@ -27,15 +29,15 @@ pub fn in_redis(text: &[u8]) -> Result<Companion> {
     let text = std::str::from_utf8(text).context("a version is no text")?;
     let fields: Vec<&str> = text.split(' ').collect();
     let [fence, state, content, module, partition, mark @ ..] = fields.as_slice() else { bail!("{text:?} is no version") };
+    let partition = partition.parse().with_context(|| format!("{text:?} is no version"))?;
     let fits = is_fence(fence)
         && ["p", "d", "n"].contains(state)
         && is_digest(content)
         && is_digest(module)
-        && partition.parse::<u32>().is_ok()
         && mark.len() <= 1
         && mark.iter().all(|mark| is_fence(mark));
     ensure!(fits, "{text:?} is no version");
-    Ok(Companion { fence: fence.parse()?, is_put: *state == "p" })
+    Ok(Companion { fence: fence.parse()?, partition, is_put: *state == "p" })
 }
 
 /// Reads the fence of a document in MongoDB: `_sync: { v: Int64, p: Int32, m: String, h: Int64 }`.
@@ -54,10 +56,16 @@ pub fn in_mongodb(document: &Document) -> Result<i64> {
     }
 }
 
+/// Of the record that a fence is of.
+#[must_use]
+pub fn offset(fence: i64) -> i64 {
+    fence & ((1 << 48) - 1)
+}
+
 /// 1:42 for generation 1, offset 42.
 #[must_use]
 pub fn told(fence: i64) -> String {
-    format!("{}:{}", fence >> 48, fence & ((1 << 48) - 1))
+    format!("{}:{}", fence >> 48, offset(fence))
 }
 
 fn is_fence(text: &str) -> bool {
@@ -79,9 +87,9 @@ mod tests {
     #[test]
     fn companions() -> anyhow::Result<()> {
         let put = in_redis(b"0000281474976710661 p 0000000000000abc 00c0ffee00c0ffee 12")?;
-        assert_eq!(put, Companion { fence: FENCE, is_put: true });
+        assert_eq!(put, Companion { fence: FENCE, partition: 12, is_put: true });
         let marked = in_redis(b"0000281474976710661 d 0000000000000000 00c0ffee00c0ffee 12 0000281474976710669")?;
-        assert_eq!(marked, Companion { fence: FENCE, is_put: false });
+        assert_eq!(marked, Companion { fence: FENCE, partition: 12, is_put: false });
         for text in [
             "",
             "281474976710661 p 0000000000000abc 00c0ffee00c0ffee 12",

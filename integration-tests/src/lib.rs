@@ -11,6 +11,7 @@ pub mod failpoint;
 pub mod fence;
 pub mod metrics;
 pub mod proxy;
+pub mod reader;
 pub mod shop;
 pub mod stack;
 pub mod store;

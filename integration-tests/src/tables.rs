@@ -128,6 +128,32 @@ pub const ACCOUNTS: TableCheck = TableCheck {
     ..CUSTOMERS
 };
 
+/// Wares whose table is about to change.
+pub const WARES: TableCheck = TableCheck {
+    name: "wares",
+    columns: &[("id", Kind::Int), ("label", Kind::Text), ("colour", Kind::Text), ("price", Kind::Decimal)],
+    key: &[0],
+    transform: "passthrough",
+    document: every_column,
+};
+
+/// The same table when it has changed: `colour` is gone, `stock` is new, and `price` has another scale.
+pub const CHANGED_WARES: TableCheck =
+    TableCheck { columns: &[("id", Kind::Int), ("stock", Kind::Int), ("label", Kind::Text), ("price", Kind::Decimal)], ..WARES };
+
+/// Rows that others refer to.
+pub const PARENTS: TableCheck = TableCheck {
+    name: "parents",
+    columns: &[("id", Kind::Int), ("note", Kind::Text)],
+    key: &[0],
+    transform: "passthrough",
+    document: every_column,
+};
+
+/// Rows that change when their parents do.
+pub const CHILDREN: TableCheck =
+    TableCheck { name: "children", columns: &[("id", Kind::Int), ("parent_id", Kind::Int), ("note", Kind::Text)], ..PARENTS };
+
 /// Every type of MySQL's.
 pub const ALL_TYPES: TableCheck = TableCheck {
     name: "all_types",

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::away::is_away;
 use crate::deadline::until;
-use crate::fence::{companion_key, in_mongodb, in_redis, told};
+use crate::fence::{Companion, companion_key, in_mongodb, in_redis, offset, told};
 use crate::store::Kind;
 
 const INTERVAL: Duration = Duration::from_millis(150);
@@ -61,6 +61,7 @@ struct History {
 
 /// Looks until it goes.
 pub struct Versions {
+    stores: Arc<Stores>,
     seen: Arc<Mutex<Seen>>,
     _looking: JoinSet<()>,
 }
@@ -75,7 +76,7 @@ impl Versions {
         for kind in KINDS {
             looking.spawn(look(Arc::clone(&stores), kind, Arc::clone(&seen)));
         }
-        Self { seen, _looking: looking }
+        Self { stores, seen, _looking: looking }
     }
 
     /// A store is about to lose data on purpose: what it holds is no promise until [`Versions::again`].
@@ -135,6 +136,19 @@ impl Versions {
         let first = self.ahead(ahead);
         tokio::time::sleep(INTERVAL * 6).await;
         self.ahead(ahead).into_iter().any(|key| first.contains(&key))
+    }
+
+    /// For each partition of a table the offset behind the last record that Redis has of it, as its versions say: of rows and of deleted rows.
+    ///
+    /// # Errors
+    /// Redis does not answer.
+    pub async fn written(&self, table: &str) -> Result<BTreeMap<u32, i64>> {
+        let mut written = BTreeMap::<u32, i64>::new();
+        for Companion { fence, partition, .. } in redis_companions(&self.stores.redis, table).await?.into_values() {
+            let next = written.entry(partition).or_default();
+            *next = (offset(fence) + 1).max(*next);
+        }
+        Ok(written)
     }
 
     /// Keys with the version that the other store lacks.
@@ -216,25 +230,31 @@ impl History {
     }
 }
 
-/// The companion keys, of deleted rows too: their versions are kept.
+/// Those of deleted rows too: their versions are kept.
 async fn redis_versions(stores: &Stores) -> Result<BTreeMap<String, i64>> {
-    let mut connection = stores.redis.get_multiplexed_async_connection().await?;
     let mut versions = BTreeMap::new();
     for table in &stores.tables {
-        let pattern = companion_key(&format!("{table}:*"));
-        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await?;
-        if keys.is_empty() {
-            continue;
-        }
-        // As bytes: what is no text must not be taken for an answer that was cut off.
-        let texts: Vec<Option<Vec<u8>>> = redis::cmd("MGET").arg(&keys).query_async(&mut connection).await?;
-        for (key, text) in keys.iter().zip(texts) {
-            let Some(text) = text else { continue };
-            let document = key.trim_start_matches("_sync:{").trim_end_matches('}').to_owned();
-            versions.insert(document, in_redis(&text).with_context(|| key.clone())?.fence);
-        }
+        let companions = redis_companions(&stores.redis, table).await?;
+        versions.extend(companions.into_iter().map(|(document, companion)| (document, companion.fence)));
     }
     Ok(versions)
+}
+
+/// What lies beside each document of a table, by the document's key.
+async fn redis_companions(redis: &redis::Client, table: &str) -> Result<BTreeMap<String, Companion>> {
+    let mut connection = redis.get_multiplexed_async_connection().await?;
+    let keys: Vec<String> = redis::cmd("KEYS").arg(companion_key(&format!("{table}:*"))).query_async(&mut connection).await?;
+    if keys.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    // As bytes: what is no text must not be taken for an answer that was cut off.
+    let texts: Vec<Option<Vec<u8>>> = redis::cmd("MGET").arg(&keys).query_async(&mut connection).await?;
+    let held = keys.iter().zip(texts).filter_map(|(key, text)| Some((key, text?)));
+    held.map(|(key, text)| {
+        let document = key.trim_start_matches("_sync:{").trim_end_matches('}').to_owned();
+        Ok((document, in_redis(&text).with_context(|| key.clone())?))
+    })
+    .collect()
 }
 
 /// The documents alone.

@@ -18,8 +18,11 @@ mod rebuild;
 mod redrive;
 mod replay;
 mod restart;
+mod schema_changes;
 mod sink_away;
 mod snapshot_then_stream;
+mod truncate;
+mod unlogged;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -64,6 +67,9 @@ fn main() -> Result<ExitCode> {
         redrive,
         hot_swap,
         live_changes,
+        truncate,
+        schema_changes,
+        unlogged,
         metrics,
     ];
     if arguments.list {

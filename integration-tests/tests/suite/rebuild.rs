@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use integration_tests::case::Case;
 use integration_tests::deadline::until;
+use integration_tests::reader::Reader;
 use integration_tests::stack::Stack;
 use integration_tests::worker::Worker;
 
@@ -41,6 +42,8 @@ async fn a_second_snapshot_hides_a_deletion(case: &Case, worker: Worker) -> Resu
 }
 
 async fn a_rebuild_sweeps_what_a_snapshot_does_not_bring(case: &Case) -> Result<()> {
+    let stay: Vec<i64> = (10..=29).chain(31..=60).collect();
+    let reader = Reader::open(&case.checker, "customers", &stay).await?;
     command(case, &["rebuild", "--route", "customers", "--after-snapshot"], "generation 2 begins").await?;
     let mut worker = case.start_worker().await?;
     snapshot(case, "rebuild_third", 58).await?;
@@ -50,6 +53,8 @@ async fn a_rebuild_sweeps_what_a_snapshot_does_not_bring(case: &Case) -> Result<
     until("the route is proven", async || unproven(&worker, 0.0).await).await?;
     let swept = worker.metrics().await?.sum("streamsync_swept_total", &[]);
     ensure!(swept == 4.0, "two rows in two stores were to be swept, and {swept} were");
+    let looks = reader.close().await.context("readers are to be served throughout a rebuild")?;
+    ensure!(looks >= 10, "the stores were looked at {looks} times during the rebuild: that shows nothing");
     case.sql(
         "UPDATE customers SET name = 'changed' WHERE customer_id = 1;\nINSERT INTO customers (customer_id, name) VALUES (3, 'again');",
     )

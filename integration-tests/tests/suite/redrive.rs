@@ -6,10 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use integration_tests::case::Case;
 use integration_tests::deadline::until;
 use integration_tests::stack::Stack;
+use integration_tests::topics::header;
 use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let case = Case::shop(stack, "redrive").await?;
@@ -38,6 +40,7 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
         Ok(())
     })
     .await?;
+    shown(&case, &open().await?).await?;
     ensure!(worker.metrics().await?.sum("streamsync_keys_marked_total", &[]) == 2.0, "both keys are marked in MongoDB alone");
 
     // A later image of row 3 heals it; what row 2 lacks is only told at first.
@@ -60,4 +63,28 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let (_, all) = case.command(&["dlq", "list", "--all"]).await?;
     ensure!(all.lines().count() == 3, "a head and both letters: {all}");
     worker.stop().await
+}
+
+/// Each letter names the module that made what was refused, in its header, in the list and where it is shown, with its record.
+async fn shown(case: &Case, letters: &[Value]) -> Result<()> {
+    let module = sha256(&case.component("customers")?);
+    for kept in case.topics.read_all(&case.dead_letter_topic())? {
+        ensure!(
+            header(&kept, "streamsync.module").as_deref() == Some(module.as_str()),
+            "a letter names another module than {module}: {kept:?}"
+        );
+    }
+    for letter in letters {
+        let id = letter["letter"].as_str().context("a letter's place")?;
+        let (done, told) = case.command(&["dlq", "show", id]).await?;
+        let expected = [id, "customers", "duplicate-key", module.as_str(), "\"customer_id\":", "\"ada\""];
+        ensure!(done && expected.iter().all(|part| told.contains(part)), "`dlq show {id}` lacks one of {expected:?}: {told}");
+    }
+    let (done, _) = case.command(&["dlq", "show", "0/999999"]).await?;
+    ensure!(!done, "a letter that is not there was shown");
+    Ok(())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

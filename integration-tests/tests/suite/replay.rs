@@ -49,7 +49,8 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     Ok(())
 }
 
-async fn wait_settled(worker: &Worker, records: i64) -> Result<()> {
+/// Waits until a worker has settled as many records as that.
+pub(crate) async fn wait_settled(worker: &Worker, records: i64) -> Result<()> {
     until("the whole log was read", async || {
         let settled = crate::metrics::settled(&worker.metrics().await?);
         ensure!(settled >= count(records), "{settled} of {records} records are settled");

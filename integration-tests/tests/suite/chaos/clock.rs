@@ -42,6 +42,7 @@ pub(crate) async fn clock_moved(ground: &mut Ground) -> Result<Verdict> {
         rig.changes(SOME).await?;
     }
     set(&clock, "+0")?;
+    rig.healed();
     // librdkafka's threads wait by the wall clock: after it was set back, closing a producer may last until it has caught up.
     rig.members.get_mut(faked).context("there is no such worker")?.may_hang = true;
     rig.judge().await

@@ -18,6 +18,7 @@ pub(crate) async fn connect_killed(ground: &mut Ground) -> Result<Verdict> {
     rig.ground.stack.connect_worker()?.start().await?;
     rig.ground.stack.wait_for_connect().await?;
     rig.case.wait_for_connector(rig.case.name).await?;
+    rig.healed();
     rig.judge().await
 }
 

@@ -16,6 +16,7 @@ pub(crate) async fn broker_killed(ground: &mut Ground) -> Result<Verdict> {
     rig.pass(SESSION / 2).await;
     rig.ground.stack.broker()?.start().await?;
     rig.ground.wait_for_broker().await?;
+    rig.healed();
     rig.judge().await
 }
 
@@ -27,6 +28,7 @@ pub(crate) async fn coordinator_lost(ground: &mut Ground) -> Result<Verdict> {
     rig.pass(SESSION * 2).await;
     rig.ground.stack.broker()?.unpause().await?;
     rig.ground.wait_for_broker().await?;
+    rig.healed();
     rig.judge().await
 }
 
@@ -61,5 +63,6 @@ pub(crate) async fn dead_letters_unavailable(ground: &mut Ground) -> Result<Verd
     ensure!(committed <= offset, "offset {committed} is committed, past the record at {offset} that has no outcome");
     ensure!(rig.case.topics.count(&letters)? == 0, "the dead-letter topic has taken a letter");
     rig.case.topics.configure(&letters, "message.timestamp.before.max.ms", &i64::MAX.to_string()).await?;
+    rig.healed();
     rig.judge().await
 }

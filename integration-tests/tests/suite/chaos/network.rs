@@ -33,8 +33,10 @@ pub(crate) async fn stores_cut_both_ways(ground: &mut Ground) -> Result<Verdict>
 
 pub(crate) async fn stores_cut_one_way(ground: &mut Ground) -> Result<Verdict> {
     let mut rig = Rig::start(ground, "stores_cut_one_way", 2).await?;
-    rig.fault("one worker's writes reach Redis and the answers don't come back, then the same with MongoDB");
+    rig.fault("one worker's writes reach Redis and the answers don't come back, then the same with MongoDB; then the writes don't arrive");
     cut_stores(&mut rig, Cut::TO_CLIENT).await?;
+    rig.changes(SOME).await?;
+    cut_stores(&mut rig, Cut::TO_SERVER).await?;
     rig.judge().await
 }
 
@@ -43,17 +45,15 @@ async fn cut_kafka(rig: &mut Rig<'_>, cut: Cut) -> Result<()> {
     rig.wires(0)?.kafka.cut(cut);
     rig.wait_alone(1).await?;
     rig.changes(SOME).await?;
-    rig.wires(0)?.heal();
-    Ok(())
+    rig.heal(0)
 }
 
 async fn cut_stores(rig: &mut Rig<'_>, cut: Cut) -> Result<()> {
     rig.wires(0)?.redis.cut(cut);
     rig.pass(SESSION).await;
-    rig.wires(0)?.heal();
+    rig.heal(0)?;
     rig.changes(SOME).await?;
     rig.wires(0)?.mongodb.cut(cut);
     rig.pass(SESSION).await;
-    rig.wires(0)?.heal();
-    Ok(())
+    rig.heal(0)
 }

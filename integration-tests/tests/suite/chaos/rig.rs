@@ -15,10 +15,10 @@ use integration_tests::worker::Worker;
 
 use super::ground::{Ground, Wires};
 
-/// How long both stores may differ from MySQL after the last fault has ended.
+/// How long both stores may differ from MySQL after the last fault has ended; the changes that a scenario makes meanwhile are part of it.
 pub(crate) const HEALING: Duration = Duration::from_secs(60);
-/// Records of a batch: what a kill may cost for each partition.
-const BATCH: usize = 100;
+/// Records of a batch: what a kill may cost for each partition. So few that a partition has many batches.
+const BATCH: usize = 20;
 /// Partitions of each of the three topics.
 const PARTITIONS: i32 = 4;
 /// The group gives a silent worker's partitions away after this.
@@ -36,7 +36,7 @@ pub(crate) struct Rig<'g> {
     faults: Vec<&'static str>,
     /// The last figures of workers that are gone.
     gone: Vec<Metrics>,
-    /// The end of the last fault, where that is not the judgement's beginning.
+    /// The end of the last fault.
     healed: Option<Instant>,
     /// What a scenario allows its kills to cost, in records.
     replay_limit: Option<usize>,
@@ -82,7 +82,8 @@ impl<'g> Rig<'g> {
             redis: case.checker.redis.clone(),
             mongodb: case.checker.mongodb.clone(),
             tables: case.tables.iter().map(|table| table.name).collect(),
-            resurrection: SWEEP_INTERVAL * 2,
+            // The interval, and the sweep itself.
+            resurrection: SWEEP_INTERVAL * 3 / 2,
         });
         let mut rig = Self {
             ground,
@@ -134,12 +135,19 @@ impl<'g> Rig<'g> {
         self.ground.wires.get(index).context("there are no such wires")
     }
 
+    /// A worker reaches everything again.
+    pub(crate) fn heal(&mut self, index: usize) -> Result<()> {
+        self.wires(index)?.heal();
+        self.healed();
+        Ok(())
+    }
+
     /// Names what is done, for the table.
     pub(crate) fn fault(&mut self, what: &'static str) {
         self.faults.push(what);
     }
 
-    /// The last fault ends here, and the scenario has more to see before it is judged.
+    /// The last fault ends here, if no other one follows. A worker that is started in a dead one's place ends one as well.
     pub(crate) fn healed(&mut self) {
         self.healed = Some(Instant::now());
     }
@@ -149,14 +157,34 @@ impl<'g> Rig<'g> {
         self.member(index)?.failpoints.hold(point).await
     }
 
-    /// SIGKILL. What the worker may have settled without committing it counts from here on as the kill's cost.
+    /// SIGKILL. What the worker may have settled without committing it counts from here on as the kill's cost: no more than a batch of each
+    /// partition.
     pub(crate) async fn kill(&mut self, index: usize) -> Result<()> {
         let worker = self.take(index)?;
         let metrics = worker.metrics().await?;
         let lanes = metrics.sum("streamsync_partitions_assigned", &[]) as usize;
         *self.replay_limit.get_or_insert_default() += lanes.max(1) * BATCH;
         self.gone.push(metrics);
-        worker.kill().await
+        worker.kill().await?;
+        self.check_replay().await
+    }
+
+    /// In no partition is the group's offset further behind what was written than a batch: so much is written again. The partitions of living
+    /// workers are held to it too.
+    async fn check_replay(&self) -> Result<()> {
+        for table in &self.case.tables {
+            let (topic, written) = (self.case.topic(table.name), self.versions.written(table.name).await?);
+            // Asked for later: what was committed meanwhile is no fault.
+            let positions = self.case.topics.positions(&self.case.group(), &topic)?;
+            for (partition, next) in written {
+                let committed = positions.get(partition as usize).and_then(|(committed, _)| *committed).unwrap_or_default();
+                ensure!(
+                    next - committed <= i64::try_from(BATCH)?,
+                    "{topic} {partition}: written up to {next}, committed up to {committed}: more than a batch of {BATCH} would be written again"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// SIGTERM, until it has stopped.
@@ -171,6 +199,7 @@ impl<'g> Rig<'g> {
         let member = self.members.get_mut(index).context("there is no such worker")?;
         member.failpoints.clear()?;
         member.worker = Some(self.case.start_worker_as(&member.name, &member.environment).await?);
+        self.healed();
         Ok(())
     }
 
@@ -276,15 +305,17 @@ impl<'g> Rig<'g> {
         Ok(sum)
     }
 
-    /// The last fault has ended: the shop closes, and both stores must equal MySQL within [`HEALING`]. Then every record has been settled
+    /// The last fault has ended: the shop closes, and both stores must equal MySQL within [`HEALING`] of that end. Then every record has been settled
     /// and committed, the figures of the workers agree with the topics', nothing has gone back, and the workers stop with success.
     pub(crate) async fn judge(mut self) -> Result<Verdict> {
-        let healed = self.healed.unwrap_or_else(Instant::now);
+        let healed = self.healed.context("the scenario does not say when its last fault has ended")?;
         if self.shop.is_some() {
             self.close_shop().await?;
         }
-        self.wait_equal().await?;
+        let left = HEALING.saturating_sub(healed.elapsed());
+        within(left, "both stores equal MySQL", async || self.case.assert_equal().await).await?;
         let equal_after = healed.elapsed();
+        ensure!(equal_after <= HEALING, "both stores equal MySQL after {equal_after:.0?}, and {HEALING:?} are allowed");
         self.wait_committed().await?;
         let repeated = self.check_metrics().await?;
         // A late write of a worker that was thought dead may show in MongoDB until the next sweep, and no longer.

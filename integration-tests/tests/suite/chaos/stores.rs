@@ -26,6 +26,7 @@ async fn killed(ground: &mut Ground, name: &'static str, kind: Kind) -> Result<V
     rig.ground.store(kind).kill().await?;
     rig.pass(SESSION / 2).await;
     rig.ground.store(kind).start().await?;
+    rig.healed();
     rig.judge().await
 }
 
@@ -52,6 +53,7 @@ pub(crate) async fn redis_flushed(ground: &mut Ground) -> Result<Verdict> {
     rig.changes(SOME).await?;
     rig.versions.forget(Kind::Redis);
     rig.ground.store(Kind::Redis).flush().await?;
+    rig.healed();
     rig.versions.again(Kind::Redis);
     rig.changes(SOME).await?;
     rig.judge().await
@@ -80,6 +82,7 @@ async fn replaced(ground: &mut Ground, name: &'static str, kind: Kind, data: Dat
     let stack = Arc::clone(&rig.ground.stack);
     rig.ground.store(kind).kill().await?;
     stack.replace(rig.ground.store(kind), (data == Data::Older).then_some(copy.as_path())).await?;
+    rig.healed();
     rig.versions.again(kind);
     rig.changes(SOME).await?;
     rig.judge().await

@@ -18,6 +18,7 @@ pub(crate) async fn zombie_frozen(ground: &mut Ground) -> Result<Verdict> {
     rig.wait_alone(1).await?;
     rig.changes(SOME).await?;
     rig.member(0)?.worker()?.signal("CONT").await?;
+    rig.healed();
     rig.wait_back(0).await?;
     rig.judge().await
 }
@@ -46,6 +47,7 @@ pub(crate) async fn zombie_writes_late(ground: &mut Ground) -> Result<Verdict> {
     rig.versions.look_again().await?;
     rig.wait_equal().await?;
     rig.member(0)?.worker()?.signal("CONT").await?;
+    rig.healed();
     rig.wait_back(0).await?;
     rig.open_shop();
     rig.changes(SOME).await?;
