@@ -50,7 +50,8 @@ pub async fn a_server_that_can_t_do_what_the_uri_asks_for_is_the_operator_s() {
     let balanced = fault("mongodb://127.0.0.1:PORT/?loadBalanced=true", "nothing", doc! {}).await;
     check(&balanced, "Setup", "MongoDB 5.0 or a compatible server is needed");
     // One that is too old for the driver, which then selects none.
-    let old = doc! { "ok": 1, "isWritablePrimary": true, "ismaster": true, "minWireVersion": 0, "maxWireVersion": 6 };
+    let old = doc! { "ok": 1, "isWritablePrimary": true, "ismaster": true, "minWireVersion": 0, "maxWireVersion": 6,
+    "maxBsonObjectSize": 16 << 20, "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000 };
     let port =
         serve(move |command| (command.contains_key("hello") || command.contains_key("isMaster")).then(|| old.to_vec().expect("BSON")));
     let (settings, mongodb) = settings(&format!("mongodb://127.0.0.1:{port}/?directConnection=true"), "shop");
