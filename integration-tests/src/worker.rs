@@ -29,8 +29,16 @@ impl Worker {
     /// # Errors
     /// It stops, or does not answer; the error holds the end of its log.
     pub async fn start(config: &Path, http_port: u16, log: &Path, environment: &Environment) -> Result<Self> {
+        Self::start_program(&program()?, config, http_port, log, environment).await
+    }
+
+    /// The same with another build of the program.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn start_program(program: &Path, config: &Path, http_port: u16, log: &Path, environment: &Environment) -> Result<Self> {
         let out = std::fs::File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
-        let mut command = streamsync(environment)?;
+        let mut command = streamsync(program, environment);
         command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
         let child = command.spawn().context("start streamsync")?;
         let client = crate::web::builder().timeout(HTTP_LIMIT).build()?;
@@ -154,25 +162,30 @@ pub async fn printed(config: &Path, arguments: &[&str]) -> Result<(bool, String)
 }
 
 async fn output(config: &Path, arguments: &[&str]) -> Result<(bool, String, String)> {
-    let mut command = streamsync(&[])?;
+    let mut command = streamsync(&program()?, &[]);
     command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(crate::deadline::PATIENCE, command.output()).await.context("the command does not end")??;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok((output.status.success(), text(&output.stdout), text(&output.stderr)))
 }
 
-/// The program, with these variables and none of the tests' own: it takes those that begin with STREAMSYNC_ for settings.
+/// Where the program is that is tested.
 ///
 /// # Errors
-/// Nobody told where it is.
-fn streamsync(environment: &Environment) -> Result<Command> {
+/// Nobody told.
+pub fn program() -> Result<PathBuf> {
     let program = std::env::var_os("STREAMSYNC_TEST_BINARY").context("STREAMSYNC_TEST_BINARY is not set: start by `cargo xtask test`")?;
+    Ok(PathBuf::from(program))
+}
+
+/// A program with these variables and none of the tests' own: it takes those that begin with STREAMSYNC_ for settings.
+fn streamsync(program: &Path, environment: &Environment) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STREAMSYNC_")) {
         command.env_remove(name);
     }
     command.envs(environment.iter().map(|(name, value)| (name, value)));
-    Ok(command)
+    command
 }
 
 /// The last lines of a worker's log.

@@ -1,6 +1,7 @@
 //! `bench`: what is shipped, built for speed and measured. It takes minutes to build and minutes to run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -10,8 +11,10 @@ use crate::progress::{cargo, programs, root, run, say, target_dir};
 
 const ROLES: [&str; 3] = ["kafka", "redis", "mongodb"];
 
-/// Provides images, components and programs, then runs the program `bench`; `stages` are the part of it that needs no images.
-pub(crate) fn bench(stages: bool) -> Result<()> {
+/// Provides images, components and programs, then runs the program `bench`; `stages` are the part of it that needs no images. `beside` is another
+/// build of `streamsync`, and then nothing is measured but both.
+pub(crate) fn bench(stages: bool, beside: Option<&Path>) -> Result<()> {
+    let beside = beside.map(|other| std::fs::canonicalize(other).with_context(|| other.display().to_string())).transpose()?;
     if !stages {
         // Before builds of many minutes.
         engine()?;
@@ -37,6 +40,9 @@ pub(crate) fn bench(stages: bool) -> Result<()> {
     bench.envs(host().map(|host| ("DOCKER_HOST", host)));
     if stages {
         bench.arg("--stages");
+    }
+    if let Some(other) = beside {
+        bench.arg("--beside").arg(other);
     }
     run("measuring; leave the machine alone meanwhile, which is some five minutes for everything", &mut bench)?;
     say("done");

@@ -67,6 +67,9 @@ enum Command {
         /// The stages without IO alone: a minute, and nothing to profile but them. No server is started, nothing is written.
         #[arg(long)]
         stages: bool,
+        /// Another build of streamsync: both drain into Redis and MongoDB in turn, and nothing else is measured. What a change costs
+        #[arg(long, value_name = "PROGRAM", conflicts_with = "stages")]
+        beside: Option<std::path::PathBuf>,
     },
     /// Histories of the whole way in virtual time, with every fault there is: the engine's own workers and sinks
     Simulate {
@@ -120,7 +123,7 @@ fn main() -> ExitCode {
         Command::Up { customers, orders } => stack::up(customers, orders),
         Command::Down => stack::down(),
         Command::Test => suite::test(),
-        Command::Bench { stages } => bench::bench(stages),
+        Command::Bench { stages, beside } => bench::bench(stages, beside.as_deref()),
         Command::Simulate { seed: Some(seed), .. } => simulate::simulate(&simulate::What::Seed(seed)),
         Command::Simulate { histories, from, seed: None } => simulate::simulate(&simulate::What::Histories { from, count: histories }),
         Command::Chaos { scenarios } => chaos::chaos(&scenarios),

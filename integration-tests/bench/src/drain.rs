@@ -34,12 +34,12 @@ struct Seen {
 
 /// Lets a new consumer group drain `records` records into the sinks. Joining the group and starting up are not measured: the clock runs
 /// from the first write to the last acknowledgement, as the bare clients' does.
-pub(crate) async fn drain(name: &str, kafka: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
+pub(crate) async fn drain(program: &Path, name: &str, kafka: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
     let dir = tempfile::tempdir()?;
     let port = free_port()?;
     let file = dir.path().join("streamsync.toml");
     std::fs::write(&file, configuration::worker(name, kafka, port, &configuration::route(TOPIC, false, sinks)?))?;
-    let mut worker = Worker::start(&file, port, &dir.path().join("worker.log"), &[]).await?;
+    let mut worker = Worker::start_program(program, &file, port, &dir.path().join("worker.log"), &[]).await?;
     let id = worker.id().context("the worker has stopped")?;
     let begin = Instant::now();
     let wanted = records as f64;

@@ -1,10 +1,12 @@
 //! The whole engine into each kind of sink, in turn with the bare client of that sink.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use integration_tests::stores::Stores;
+use integration_tests::worker::program;
 use serde::Serialize;
 
 use crate::clients::{self, Sent};
@@ -56,9 +58,7 @@ impl Drains {
 /// Fills the topic, then measures.
 pub(crate) async fn measure(stores: &Stores, say: &dyn Fn(&str)) -> Result<Drains> {
     let events = Events::plain()?;
-    say(&format!("writing a backlog of {BACKLOG} records into {} partitions", topic::PARTITIONS));
-    topic::preload(&stores.kafka, &events, BACKLOG).await?;
-    let mut bench = Bench { stores, say, number: 0, drains: Drains::default() };
+    let mut bench = Bench::begin(stores, &events, say).await?;
     bench.null().await.context("null sinks")?;
     bench.redis(&events).await.context("Redis")?;
     let mongodb_records = bench.mongodb(&events).await.context("MongoDB")?;
@@ -66,7 +66,8 @@ pub(crate) async fn measure(stores: &Stores, say: &dyn Fn(&str)) -> Result<Drain
     Ok(bench.drains)
 }
 
-struct Bench<'a> {
+/// What is measured with.
+pub(crate) struct Bench<'a> {
     stores: &'a Stores,
     say: &'a dyn Fn(&str),
     /// Of the next worker: each has a group, a control topic and a database of its own.
@@ -74,7 +75,14 @@ struct Bench<'a> {
     drains: Drains,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    /// Fills the topic.
+    pub(crate) async fn begin(stores: &'a Stores, events: &Events, say: &'a dyn Fn(&str)) -> Result<Self> {
+        say(&format!("writing a backlog of {BACKLOG} records into {} partitions", topic::PARTITIONS));
+        topic::preload(&stores.kafka, events, BACKLOG).await?;
+        Ok(Self { stores, say, number: 0, drains: Drains::default() })
+    }
+
     async fn null(&mut self) -> Result<()> {
         for _ in 0..ROUNDS {
             let drain = self.drain("null", &[Sink::NullRedis, Sink::NullMongoDb], NULL_RECORDS).await?;
@@ -141,8 +149,13 @@ impl Bench<'_> {
     }
 
     async fn drain(&mut self, what: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
+        self.drain_by(&program()?, what, sinks, records).await
+    }
+
+    /// The same by another build of the program.
+    pub(crate) async fn drain_by(&mut self, program: &Path, what: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
         let name = self.next_name(what);
-        let drain = drain(&name, &self.stores.kafka, sinks, records).await?;
+        let drain = drain(program, &name, &self.stores.kafka, sinks, records).await?;
         (self.say)(&format!(
             "{name}: {:.0} records/s, {:.0} a CPU second, peak {:.0} MB",
             drain.records_per_second, drain.records_per_cpu_second, drain.peak_rss_mb
@@ -154,12 +167,12 @@ impl Bench<'_> {
         (self.say)(&format!("bare client of {server}: {:.0} writes/s ({} in {:.1} s)", sent.rate(), sent.writes, sent.seconds));
     }
 
-    fn next_name(&mut self, what: &str) -> String {
+    pub(crate) fn next_name(&mut self, what: &str) -> String {
         self.number += 1;
         format!("bench-{what}-{}", self.number)
     }
 
-    fn redis_url(&self) -> String {
+    pub(crate) fn redis_url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.stores.redis.port)
     }
 
@@ -167,18 +180,18 @@ impl Bench<'_> {
         format!("mongodb://127.0.0.1:{}/?directConnection=true", self.stores.mongodb.port)
     }
 
-    fn mongodb_sink(&self, database: &str) -> Sink {
+    pub(crate) fn mongodb_sink(&self, database: &str) -> Sink {
         Sink::MongoDb(self.mongodb_uri(), database.to_owned())
     }
 
     /// What a server frees in the background would be paid for by whoever comes next.
-    async fn empty_redis(&self) -> Result<()> {
+    pub(crate) async fn empty_redis(&self) -> Result<()> {
         let mut connection = clients::connect_redis(&redis::Client::open(self.redis_url())?).await?;
         redis::cmd("FLUSHALL").arg("SYNC").exec_async(&mut connection).await?;
         Ok(())
     }
 
-    async fn drop_mongodb(&self, database: &str) -> Result<()> {
+    pub(crate) async fn drop_mongodb(&self, database: &str) -> Result<()> {
         Ok(mongodb::Client::with_uri_str(self.mongodb_uri()).await?.database(database).drop().await?)
     }
 }

@@ -5,6 +5,7 @@
 //! `cargo xtask bench`.
 #![expect(clippy::print_stdout, reason = "a program that reports on the terminal")]
 
+mod beside;
 mod clients;
 mod configuration;
 mod drain;
@@ -16,9 +17,10 @@ mod report;
 mod stages;
 mod topic;
 
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use integration_tests::stores::Stores;
 
 use crate::report::Report;
@@ -26,13 +28,32 @@ use crate::report::Report;
 fn main() -> Result<()> {
     let begin = Instant::now();
     let say = move |line: &str| println!("[bench {:>3.0} s] {line}", begin.elapsed().as_secs_f64());
-    let stages = stages::measure(&say).context("stages")?;
-    if std::env::args().any(|argument| argument == "--stages") {
-        println!("nanoseconds an event: {}", serde_json::to_string_pretty(&stages)?);
-        return Ok(());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--stages"] => {
+            println!("nanoseconds an event: {}", serde_json::to_string_pretty(&stages::measure(&say).context("stages")?)?);
+        }
+        ["--beside", other] => {
+            let (table, _) = on_servers(&say, async |stores| beside::compare(stores, Path::new(other), &say).await)?;
+            println!("\n{table}");
+        }
+        [] => {
+            let stages = stages::measure(&say).context("stages")?;
+            let (drains, stand_in) = on_servers(&say, async |stores| drains::measure(stores, &say).await)?;
+            let report = Report::new(stages, drains, stand_in);
+            let file = report.write()?;
+            println!("\n{}", report.markdown());
+            println!("written to {}; the tables above are README's section Figures, ready to paste", file.display());
+        }
+        other => bail!("{other:?} is not understood: --stages, --beside PROGRAM, or nothing"),
     }
+    Ok(())
+}
+
+/// Starts the servers, measures on them, and removes them. Returned beside what was measured is what stands in for MongoDB.
+fn on_servers<T>(say: &dyn Fn(&str), measure: impl AsyncFnOnce(&Stores) -> Result<T>) -> Result<(T, Option<String>)> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let drains = runtime.block_on(async {
+    let measured = runtime.block_on(async {
         say("starting Kafka, Redis and MongoDB");
         let stores = Stores::start().await.context("the systems do not start")?;
         if stores.behind_proxy {
@@ -42,14 +63,9 @@ fn main() -> Result<()> {
         if let Some(product) = &stand_in {
             say(&format!("MongoDB's place is taken by a stand-in, {product}: its figures are not MongoDB's"));
         }
-        let drains = drains::measure(&stores, &say).await;
+        let measured = measure(&stores).await;
         stores.remove().await?;
-        drains.map(|drains| (drains, stand_in))
+        measured.map(|measured| (measured, stand_in))
     });
-    let (drains, stand_in) = drains.context("the whole engine")?;
-    let report = Report::new(stages, drains, stand_in);
-    let file = report.write()?;
-    println!("\n{}", report.markdown());
-    println!("written to {}; the tables above are README's section Figures, ready to paste", file.display());
-    Ok(())
+    measured.context("the whole engine")
 }

@@ -260,7 +260,8 @@ impl<'g> Rig<'g> {
 
     /// Lets the shop change so many more records: a wait that ends as soon as they are in Kafka.
     pub(crate) async fn changes(&self, records: i64) -> Result<()> {
-        let before = self.case.records()?;
+        // A broker that has just begun to answer does not lead everything yet.
+        let before = until("the topics' ends", async || self.case.records()).await?;
         until(&format!("{records} more changes"), async || {
             let now = self.case.records()?;
             ensure!(now >= before + records, "{} so far", now - before);
@@ -286,10 +287,11 @@ impl<'g> Rig<'g> {
     }
 
     /// An operator's command for one route.
-    pub(crate) async fn rebuild(&self, route: &str, step: &str) -> Result<()> {
+    pub(crate) async fn rebuild(&self, route: &str, steps: &[&str]) -> Result<()> {
+        let command = [&["rebuild", "--route", route], steps].concat();
         // The coordinator may take a moment until it knows that the group's last member has left.
-        until(&format!("rebuild of {route}, {step}"), async || {
-            let (done, said) = self.case.attempt(&["rebuild", "--route", route, step]).await?;
+        until(&format!("{command:?}"), async || {
+            let (done, said) = self.case.attempt(&command).await?;
             ensure!(done, "{said}");
             Ok(())
         })
