@@ -1,6 +1,8 @@
 //! What a lane promises, with every IO replaced: one outcome a record, no offset past an unsettled one, an end whenever one is ordered.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, unreachable_pub, reason = "a test fails by panicking")]
 
+#[path = "fixtures/component.rs"]
+mod component;
 #[path = "lane/group.rs"]
 mod group;
 #[path = "lane/kept.rs"]

@@ -5,6 +5,8 @@
 //! `src/transform/tests/modules.rs`; memory, time and output of guests are `src/transform/tests/guests.rs`.
 #![expect(clippy::expect_used, clippy::indexing_slicing, unreachable_pub, reason = "a test fails by panicking")]
 
+#[path = "fixtures/component.rs"]
+mod component;
 #[path = "refusals/secrets.rs"]
 mod secrets;
 

@@ -3,6 +3,8 @@
 //! There is no tracker apart from the lane: one batch is written at a time, its end is what may be kept once all of it is settled, and sinks'
 //! watermarks and the group follow that. So the lane itself runs here, with every IO replaced. An input is the settings, then steps.
 
+#[path = "../../tests/fixtures/component.rs"]
+mod component;
 mod ledger;
 mod store;
 mod world;

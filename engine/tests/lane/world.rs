@@ -22,7 +22,8 @@ use streamsync::source::{self, BatchLimits, PartitionReader, RecordBatch, TopicP
 use streamsync::transform::{Guest, Module, TransformHost};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+
+use crate::component::component;
 
 /// Rows with this id make the guest trap.
 pub const POISON: i64 = 666;
@@ -82,12 +83,7 @@ pub fn guest_component_with(replaced: &[(&str, &str)]) -> Vec<u8> {
             (data (i32.const 216) "\32\00\00\00\01\00\00\00\00\00\00\00\00\00\00\00\a0\00\00\00\01\00\00\00")
             ;; one output"#,
         );
-    let mut core = wat::parse_str(text).expect("the text is WebAssembly");
-    let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("transform.wit", include_str!("../../../wit/transform.wit")).expect("the contract");
-    let world = resolve.select_world(&[package], Some("transformer")).expect("the world");
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("fits");
-    ComponentEncoder::default().module(&core).expect("fits").encode().expect("fits")
+    component(&text)
 }
 
 /// Settings and the module, made once for each way to meet a truncate.

@@ -11,9 +11,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use wire::serve;
+
+use crate::component::component;
 
 /// It stands in each of the secrets, and is written alike in whichever form they are.
 const SECRET: &str = "hunter2";
@@ -41,7 +42,7 @@ struct Case {
 #[test]
 fn the_program_tells_no_secret_however_much_it_tells() {
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("guest.wasm"), component()).expect("written");
+    std::fs::write(directory.path().join("guest.wasm"), component(include_str!("../simulation/guest.wat"))).expect("written");
     std::fs::write(directory.path().join("salt"), format!("guest-{SECRET}\n")).expect("written");
     let (cases, directory) = (cases(), directory.path());
     std::thread::scope(|scope| {
@@ -184,16 +185,6 @@ sink = "store"
 collection = "orders"
 "#
     )
-}
-
-/// The simulation's: it takes any configuration.
-fn component() -> Vec<u8> {
-    let mut core = wat::parse_str(include_str!("../simulation/guest.wat")).expect("the text is WebAssembly");
-    let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("transform.wit", include_str!("../../../wit/transform.wit")).expect("the contract");
-    let world = resolve.select_world(&[package], Some("transformer")).expect("the world");
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("fits");
-    ComponentEncoder::default().module(&core).expect("fits").encode().expect("fits")
 }
 
 /// A server that does this with each connection, for as long as the test lives.

@@ -14,6 +14,8 @@
     reason = "a test fails by panicking, and a simulated server knows what is asked of it alone"
 )]
 
+#[path = "../fixtures/component.rs"]
+mod component;
 mod connector;
 mod dice;
 mod group;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use streamsync::config::{OnTruncate, Settings, SinkKind};
 use streamsync::transform::{Module, TransformHost};
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
+use crate::component::component;
 use crate::dice::Dice;
 use crate::world::World;
 
@@ -80,7 +80,7 @@ impl Setting {
 
     fn make() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join("guest.wasm"), component()).expect("written");
+        std::fs::write(directory.path().join("guest.wasm"), component(include_str!("guest.wat"))).expect("written");
         let settings = |form| {
             let routes = TABLES.map(|table| ROUTE.replace("TABLE", table).replace("FORM", form)).concat();
             Settings::parse(&format!("{CONFIGURATION}{routes}"), directory.path()).expect("valid")
@@ -111,13 +111,4 @@ impl Setting {
         settings.retry.jitter_seed = Some(dice.draw());
         settings
     }
-}
-
-fn component() -> Vec<u8> {
-    let mut core = wat::parse_str(include_str!("guest.wat")).expect("the text is WebAssembly");
-    let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("transform.wit", include_str!("../../../wit/transform.wit")).expect("the contract");
-    let world = resolve.select_world(&[package], Some("transformer")).expect("the world");
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("fits");
-    ComponentEncoder::default().module(&core).expect("fits").encode().expect("fits")
 }

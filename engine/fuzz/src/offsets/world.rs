@@ -20,8 +20,8 @@ use streamsync::source::{self, BatchLimits, PartitionReader, RecordBatch, TopicP
 use streamsync::transform::{Guest, Module, TransformHost};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
+use super::component::component;
 use super::ledger::{Event, Row};
 use super::store::Store;
 use crate::input::Input;
@@ -372,7 +372,8 @@ fn prepared() -> &'static (Settings, Arc<Module>) {
     static PREPARED: OnceLock<(Settings, Arc<Module>)> = OnceLock::new();
     PREPARED.get_or_init(|| {
         let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join("guest.wasm"), component()).expect("written");
+        std::fs::write(directory.path().join("guest.wasm"), component(include_str!("../../../tests/simulation/guest.wat")))
+            .expect("written");
         settings_and_module(directory.path())
     })
 }
@@ -381,15 +382,6 @@ fn settings_and_module(directory: &Path) -> (Settings, Arc<Module>) {
     let settings = Settings::parse(CONFIGURATION, directory).expect("valid");
     let module = TransformHost::new(&settings.transforms).expect("a host").load(&settings.routes[0].transform).expect("a module");
     (settings, module)
-}
-
-fn component() -> Vec<u8> {
-    let mut core = wat::parse_str(include_str!("../../../tests/simulation/guest.wat")).expect("the text is WebAssembly");
-    let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("transform.wit", include_str!("../../../../wit/transform.wit")).expect("the contract");
-    let world = resolve.select_world(&[package], Some("transformer")).expect("the world");
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false).expect("fits");
-    ComponentEncoder::default().module(&core).expect("fits").encode().expect("fits")
 }
 
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
