@@ -20,6 +20,8 @@ use streamsync::source::{
 };
 use tokio::sync::mpsc;
 
+#[path = "kafka/commits.rs"]
+mod commits;
 #[path = "kafka/control.rs"]
 mod control;
 #[path = "kafka/idle.rs"]
