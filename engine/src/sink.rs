@@ -75,7 +75,11 @@ pub enum Error {
         message: String,
     },
     /// The key holds a write of the same generation from another partition: the topic's partitioning changed, or two topics feed one target.
-    #[error("{sink}: a key of {place} was last written from partition {stored} and now comes from partition {incoming}")]
+    #[error(
+        "{sink}: a key of {place} was last written from partition {stored} and now comes from partition {incoming}, so that nobody can tell which \
+         version is the newer one. Where the topic's partitions grew, or the type of a key column changed: `streamsync rebuild --after-snapshot`, \
+         and have Debezium take a new snapshot. Where two routes write to one target: give each its own"
+    )]
     OtherPartition {
         /// Name of the sink.
         sink: String,
@@ -143,6 +147,8 @@ pub enum MarkOutcome {
     Stored,
     /// The sink has something else than it may replace: this, or nothing.
     Found(Option<Watermark>),
+    /// The servers are not those that they were, and were left as they are.
+    OtherServers,
 }
 
 /// The identity of a topic, with its generation; stored in the control topic and mirrored in every sink.
@@ -180,11 +186,13 @@ pub trait Sink: Send + Sync {
     /// The watermark of a partition for a consumer group; in a cluster the smallest of its shards', `None` if one has none.
     fn watermark<'a>(&'a self, group: &'a str, source: &'a TopicPartition) -> BoxFuture<'a, Result<Option<Watermark>, Error>>;
 
-    /// Stores the watermark where it may replace what is there; in a cluster on every shard.
+    /// Stores the watermark where it may replace what is there, in a cluster on every shard, if [`Sink::lineage`] is what it was: asks
+    /// the servers who they are, and then stores it there.
     fn store_watermark<'a>(
         &'a self,
         group: &'a str,
         source: &'a TopicPartition,
+        lineage: u64,
         replaces: Replaces,
         watermark: Watermark,
     ) -> BoxFuture<'a, Result<MarkOutcome, Error>>;

@@ -39,6 +39,7 @@ use streamsync::sink::{self, Watermark};
 
 use streamsync::fence::{Fence, Generation};
 use streamsync::identity::{Identities as _, Seen};
+use streamsync::sink::memory::MemorySink;
 use streamsync::sink::{Held, Sink as _};
 use world::Row::{Broken, Delete, Incomplete, Put, Read, Truncate};
 use world::{POISON, World, locked};
@@ -357,7 +358,8 @@ async fn a_sink_that_lost_data_ends_the_lane_before_a_watermark_or_a_commit_hide
         ("went back from 1 to 0", |world| {
             let (generation, source) = (Generation::FIRST, &world.source);
             let earlier = Watermark { generation, next_offset: 0, written_at_ms: 0 };
-            let stored = world.two.store.store_watermark("streamsync", source, sink::Replaces::NotBehind(None), earlier);
+            let stored =
+                world.two.store.store_watermark("streamsync", source, MemorySink::LINEAGE, sink::Replaces::NotBehind(None), earlier);
             futures_util::FutureExt::now_or_never(stored).expect("in memory").expect("stored");
         }),
     ];

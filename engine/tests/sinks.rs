@@ -13,6 +13,8 @@
 
 #[path = "sinks/cluster.rs"]
 mod cluster;
+#[path = "sinks/failover.rs"]
+mod failover;
 #[path = "sinks/memory.rs"]
 mod memory;
 #[path = "sinks/redis.rs"]
@@ -71,6 +73,11 @@ fn redis_cluster_whose_addresses_are_used_again() {
 #[test]
 fn redis_cluster_whose_slots_move_past_a_scan() {
     runtime().block_on(cluster::slots_move_past_a_scan());
+}
+
+#[test]
+fn redis_whose_name_leads_to_another_server() {
+    runtime().block_on(failover::a_watermark_goes_to_the_server_that_was_asked());
 }
 
 #[test]

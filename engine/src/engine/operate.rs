@@ -162,11 +162,12 @@ impl Operator {
         let route = self.route(route)?;
         self.refuse_members(&route).await?;
         let known = self.known(&route).await?;
-        let generation = next_generation(&known)?;
+        let generation = next_generation(&known, rebuild.is_some())?;
         let ends = self.ends(&known).await?;
         let begins = match from {
             RefillFrom::Snapshot => ends.clone(),
             RefillFrom::Beginning { accept_truncated_log } => {
+                refuse_grown(&known)?;
                 refuse_truncated(&known, accept_truncated_log || self.settings.kafka.accept_truncated_log)?;
                 let begins: Vec<i64> = known.partitions.iter().map(|partition| partition.low).collect();
                 if rebuild.is_some_and(|sweep| !sweep.accept_empty) {
@@ -278,15 +279,16 @@ async fn blocking<T: Send + 'static>(ask: impl FnOnce() -> Result<T, source::Err
     tokio::task::spawn_blocking(ask).await.map_err(|_| OperateError::Defect)?.map_err(OperateError::Source)
 }
 
-/// The one behind every generation of which anything is left anywhere.
-fn next_generation(known: &Known) -> Result<Generation, OperateError> {
+/// The one behind every generation of which anything is left anywhere. What is swept is what generations before have left, so that a rebuild
+/// is never the first.
+fn next_generation(known: &Known, rebuild: bool) -> Result<Generation, OperateError> {
     let identities = known.sinks.iter().map(|sink| &sink.identity).chain([&known.record.identity]).flatten();
     let watermarks = known.sinks.iter().flat_map(|sink| &sink.watermarks).flatten();
     let committed = known.partitions.iter().any(|partition| partition.committed.is_some());
     let latest = identities
         .map(|identity| identity.generation)
         .chain(watermarks.map(|watermark| watermark.generation.number()))
-        .chain(committed.then_some(Generation::FIRST.number()))
+        .chain((committed || rebuild).then_some(Generation::FIRST.number()))
         // One whose command was interrupted has records, which are not another one's.
         .chain(known.record.beginnings.keys().copied())
         .max();
@@ -294,6 +296,18 @@ fn next_generation(known: &Known) -> Result<Generation, OperateError> {
     next.ok_or_else(|| {
         OperateError::Refused("all generations are used: begin with empty stores, another control topic and another group".to_owned())
     })
+}
+
+/// The log has versions of one key in two partitions: read in one generation, none of them is the newer one.
+fn refuse_grown(known: &Known) -> Result<(), OperateError> {
+    let identities = known.sinks.iter().map(|sink| &sink.identity).chain([&known.record.identity]).flatten();
+    let latest = identities.max_by_key(|identity| identity.generation);
+    let Some(grown) = latest.and_then(|stored| identity::grown(stored, &known.facts)) else { return Ok(()) };
+    let RouteSettings { name, topic, .. } = &*known.route;
+    Err(OperateError::Refused(format!(
+        "topic {topic}: {grown}, so that its log can't refill the stores. If a new snapshot can be taken: `streamsync rebuild --route {name} \
+         --after-snapshot`, and --snapshot-complete when it is there"
+    )))
 }
 
 fn refuse_truncated(known: &Known, accept: bool) -> Result<(), OperateError> {
@@ -370,14 +384,17 @@ prefix = "t"
 
     #[test]
     fn the_next_generation_is_behind_all_that_left_a_trace() {
-        let check = |known: Known, expected: u16| assert_eq!(next_generation(&known).expect("there is one").number(), expected);
+        let check = |known: Known, expected: u16| assert_eq!(next_generation(&known, false).expect("there is one").number(), expected);
         check(known(None, None, None, None, 0), 1);
         check(known(None, None, None, Some(3), 0), 2);
         check(known(Some(1), None, None, None, 0), 2);
         check(known(Some(1), Some(4), Some(2), Some(3), 0), 5);
         check(known(None, None, Some(7), None, 0), 8);
         check(known(Some(0), None, None, None, 0), 2);
-        assert!(next_generation(&known(Some(0x7fff), None, None, None, 0)).is_err());
+        assert!(next_generation(&known(Some(0x7fff), None, None, None, 0), false).is_err());
+        // The stores may hold what another program has left.
+        assert_eq!(next_generation(&known(None, None, None, None, 0), true).expect("there is one").number(), 2);
+        assert_eq!(next_generation(&known(Some(4), None, None, None, 0), true).expect("there is one").number(), 5);
     }
 
     #[test]
@@ -388,6 +405,19 @@ prefix = "t"
             let refused = refuse_empty(&route, begins, ends).expect_err("refused").to_string();
             assert!(refused.contains("topic shop.t has no record") && refused.contains("--accept-empty"), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_log_whose_keys_changed_their_partition_is_refused() {
+        let grown = |stored: u16, topic_id: &str| {
+            let known = known(Some(stored), Some(1), None, None, 0);
+            let facts = TopicFacts { partitions: 4, topic_id: topic_id.into(), ..known.facts.clone() };
+            refuse_grown(&Known { facts, ..known })
+        };
+        assert!(refuse_grown(&known(None, None, None, None, 0)).is_ok());
+        assert!(grown(2, "another one").is_ok(), "its log has nothing of the one before");
+        let refused = grown(2, "t").expect_err("refused").to_string();
+        assert!(refused.contains("had 1 partitions and now has 4") && refused.contains("--after-snapshot"), "{refused}");
     }
 
     #[test]

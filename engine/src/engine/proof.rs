@@ -137,7 +137,8 @@ async fn finish(shared: &Shared, route: &RouteSettings, record: &TopicRecord, re
             );
         }
         let mark = Watermark { generation, next_offset: 0, written_at_ms: shared.machine.now_ms() };
-        let stored = sink.store_watermark(&shared.settings.kafka.group, &sweeps(&route.topic), Replaces::NotBehind(None), mark).await;
+        let (group, sweeps) = (&shared.settings.kafka.group, sweeps(&route.topic));
+        let stored = sink.store_watermark(group, &sweeps, lineage, Replaces::NotBehind(None), mark).await;
         let stored = stored.map_err(|error| error.to_string())? == MarkOutcome::Stored;
         // In this order: a server that was put back meanwhile may have got the mark, and is another one now.
         if !stored || sink.lineage().await.map_err(|error| error.to_string())? != lineage {

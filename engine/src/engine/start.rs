@@ -208,6 +208,7 @@ impl Starting<'_> {
     }
 
     fn resolve(&self, partition: &CommittedPartition, states: &[State<'_>], found: &Found) -> Result<Start, identity::Halt> {
+        let Some(route) = &self.route else { return Ok(identity::pass_over(partition, &found.facts)) };
         let settings = &self.shared.settings;
         let latest = found.identities.iter().map(|identity| identity.generation).max().unwrap_or(1);
         let watermarks: Vec<_> = states.iter().map(|state| (state.sink.name().to_owned(), state.watermark)).collect();
@@ -220,7 +221,7 @@ impl Starting<'_> {
             now_ms: self.shared.machine.now_ms(),
             begins_at: found.record.begins_at(latest, self.source.partition),
             group: &settings.kafka.group,
-            route: self.route.as_ref().map_or(&*self.source.topic, |route| &route.name),
+            route: &route.name,
         };
         let start = identity::resolve(&known)?;
         if self.lost_offset { Err(identity::lost_tail(&known, start.offset)) } else { Ok(start) }

@@ -14,7 +14,7 @@ pub struct Known<'a> {
     pub stored: &'a [TopicIdentity],
     /// What Kafka says of the topic now.
     pub current: &'a TopicFacts,
-    /// The partition's watermark in each sink that its route writes to, with the sink's name. Empty for a topic that is passed over.
+    /// The partition's watermark in each sink that its route writes to, with the sink's name.
     pub watermarks: &'a [(String, Option<Watermark>)],
     /// A log that begins above offset 0 counts as complete.
     pub accept_truncated_log: bool,
@@ -24,7 +24,7 @@ pub struct Known<'a> {
     pub begins_at: Option<i64>,
     /// The consumer group, for messages.
     pub group: &'a str,
-    /// The route, or the topic that is passed over, for remedies.
+    /// The route, for remedies.
     pub route: &'a str,
 }
 
@@ -110,7 +110,8 @@ fn generation(known: &Known<'_>, stored: Option<&TopicIdentity>) -> Result<Gener
         return Err(halt(known, Reason::IdentityLost, what, next_generation(known)));
     };
     if let Some(what) = changed(stored, known.current) {
-        return Err(halt(known, Reason::IdentityChanged, what, next_generation(known)));
+        let remedy = if grown(stored, known.current).is_some() { new_snapshot(known) } else { next_generation(known) };
+        return Err(halt(known, Reason::IdentityChanged, what, remedy));
     }
     let Some(generation) = Generation::new(stored.generation) else {
         let what = format!("the stored identity has generation {}, which no topic has", stored.generation);
@@ -130,18 +131,38 @@ fn generation(known: &Known<'_>, stored: Option<&TopicIdentity>) -> Result<Gener
 
 /// What differs between the stored identity and the topic; an id that Kafka did not tell is no difference.
 pub fn changed(stored: &TopicIdentity, current: &TopicFacts) -> Option<String> {
-    let differs = |a: &str, b: &str| a != b && a != UNKNOWN_ID && b != UNKNOWN_ID;
-    if differs(&stored.cluster_id, &current.cluster_id) {
+    if is_other(&stored.cluster_id, &current.cluster_id) {
         return Some(format!("the topic was on cluster {} and is now on cluster {}", stored.cluster_id, current.cluster_id));
     }
-    if differs(&stored.topic_id, &current.topic_id) {
+    if is_other(&stored.topic_id, &current.topic_id) {
         return Some(format!("the topic was deleted and created again: its id was {} and is now {}", stored.topic_id, current.topic_id));
     }
-    if stored.partitions != current.partitions {
-        let (before, now) = (stored.partitions, current.partitions);
-        return Some(format!("the topic had {before} partitions and now has {now}: its keys are spread in another way"));
-    }
-    None
+    grown(stored, current)
+}
+
+/// What differs where it is the same topic with more partitions: its log has versions of one key in two of them.
+pub fn grown(stored: &TopicIdentity, current: &TopicFacts) -> Option<String> {
+    let (before, now) = (stored.partitions, current.partitions);
+    let is_same = !is_other(&stored.cluster_id, &current.cluster_id) && !is_other(&stored.topic_id, &current.topic_id);
+    (before != now && is_same).then(|| format!("the topic had {before} partitions and now has {now}: its keys are spread in another way"))
+}
+
+/// An id that Kafka did not tell is no other one.
+fn is_other(stored: &str, current: &str) -> bool {
+    stored != current && stored != UNKNOWN_ID && current != UNKNOWN_ID
+}
+
+/// Where a topic is read of which nothing is stored: whatever became of it, there is nothing that it could falsify.
+pub fn pass_over(partition: &CommittedPartition, current: &TopicFacts) -> Start {
+    let CommittedPartition { committed, low, high, .. } = *partition;
+    let offset = committed.filter(|offset| (low..=high).contains(offset)).unwrap_or(low);
+    let identity = TopicIdentity {
+        cluster_id: current.cluster_id.clone(),
+        topic_id: current.topic_id.clone(),
+        partitions: current.partitions,
+        generation: Generation::FIRST.number(),
+    };
+    Start { generation: Generation::FIRST, offset, record_beginning: committed != Some(offset), identity }
 }
 
 fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {

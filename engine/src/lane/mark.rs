@@ -44,14 +44,14 @@ impl Mark {
         if ![read, Some(begin), Some(replaced)].contains(&found) {
             return Ok(Err(mark.behind(found)));
         }
-        let outcome = sink.store_watermark(group, source, Replaces::NotBehind(read), begin).await?;
+        let outcome = sink.store_watermark(group, source, lineage, Replaces::NotBehind(read), begin).await?;
         let created = match mark.after(outcome, begin) {
             Ok(created) if read.is_none() => created,
             taken => return Ok(taken),
         };
         // A request that creates a watermark may be done again long after it, in a sink that was emptied meanwhile: the lane must not take
         // that for its own.
-        let outcome = sink.store_watermark(group, source, Replaces::Own(begin, None), replaced).await?;
+        let outcome = sink.store_watermark(group, source, lineage, Replaces::Own(begin, None), replaced).await?;
         Ok(created.after(outcome, replaced))
     }
 
@@ -63,14 +63,11 @@ impl Mark {
         source: &TopicPartition,
         watermark: Watermark,
     ) -> Result<Result<(), Behind>, Error> {
-        if let Some(behind) = self.other_server(sink).await? {
-            return Ok(Err(behind));
-        }
         // What became of the last one is settled first, so that there is never more than one of which nothing is known.
         for next in [self.tried, Some(watermark)].into_iter().flatten() {
             let replaces = Replaces::Own(self.stored, self.tried);
             self.tried = Some(next);
-            let outcome = sink.store_watermark(group, source, replaces, next).await?;
+            let outcome = sink.store_watermark(group, source, self.lineage, replaces, next).await?;
             match self.clone().after(outcome, next) {
                 Ok(stored) => *self = stored,
                 Err(behind) => return Ok(Err(behind)),
@@ -98,17 +95,12 @@ impl Mark {
 
     /// Looks whether the sink is as it was left.
     pub(super) async fn check(&self, sink: &dyn Sink, group: &str, source: &TopicPartition) -> Result<Result<(), Behind>, Error> {
-        if let Some(behind) = self.other_server(sink).await? {
-            return Ok(Err(behind));
+        if sink.lineage().await? != self.lineage {
+            return Ok(Err(other_servers()));
         }
         let found = sink.watermark(group, source).await?;
         let ours = found == Some(self.stored) || (found.is_some() && found == self.tried);
         Ok(if ours { Ok(()) } else { Err(self.behind(found)) })
-    }
-
-    async fn other_server(&self, sink: &dyn Sink) -> Result<Option<Behind>, Error> {
-        let changed = sink.lineage().await? != self.lineage;
-        Ok(changed.then(|| Behind("its server was started anew, or another one took its place".to_owned())))
     }
 
     fn after(mut self, outcome: MarkOutcome, sent: Watermark) -> Result<Self, Behind> {
@@ -118,6 +110,7 @@ impl Mark {
                 Ok(self)
             }
             MarkOutcome::Found(found) => Err(self.behind(found)),
+            MarkOutcome::OtherServers => Err(other_servers()),
         }
     }
 
@@ -134,4 +127,8 @@ impl Mark {
             Some(found) => format!("another worker has written its watermark of this partition, {}", found.next_offset),
         })
     }
+}
+
+fn other_servers() -> Behind {
+    Behind("its server was started anew, or another one took its place".to_owned())
 }

@@ -57,6 +57,9 @@ impl Entry {
 }
 
 impl MemorySink {
+    /// The process is the server: it loses nothing while it lives.
+    pub const LINEAGE: u64 = 0;
+
     /// An empty store.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), state: Mutex::default() }
@@ -216,13 +219,16 @@ impl Sink for MemorySink {
         &'a self,
         group: &'a str,
         source: &'a TopicPartition,
+        lineage: u64,
         replaces: Replaces,
         watermark: Watermark,
     ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
         let key = (group.to_owned(), source.clone());
         let mut state = self.state();
         let found = state.watermarks.get(&key).copied();
-        let outcome = if replaces.permits(found, watermark) {
+        let outcome = if lineage != Self::LINEAGE {
+            MarkOutcome::OtherServers
+        } else if replaces.permits(found, watermark) {
             state.watermarks.insert(key, watermark);
             MarkOutcome::Stored
         } else {
@@ -231,9 +237,8 @@ impl Sink for MemorySink {
         ready(Ok(outcome)).boxed()
     }
 
-    /// The process is the server: it loses nothing while it lives.
     fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        ready(Ok(0)).boxed()
+        ready(Ok(Self::LINEAGE)).boxed()
     }
 
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, Error>> {

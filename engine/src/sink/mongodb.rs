@@ -251,12 +251,16 @@ impl Sink for MongoDbSink {
         &'a self,
         group: &'a str,
         source: &'a TopicPartition,
+        lineage: u64,
         replaces: Replaces,
         watermark: Watermark,
     ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
-        Box::pin(
-            async move { self.write_watermark(group, source, replaces, watermark).await.map_err(|fault| self.error(WATERMARKS, fault)) },
-        )
+        Box::pin(async move {
+            if self.lineage().await? != lineage {
+                return Ok(MarkOutcome::OtherServers);
+            }
+            self.write_watermark(group, source, replaces, watermark).await.map_err(|fault| self.error(WATERMARKS, fault))
+        })
     }
 
     fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>> {

@@ -55,10 +55,11 @@ impl Sink for NullSink {
         &'a self,
         group: &'a str,
         source: &'a TopicPartition,
+        lineage: u64,
         replaces: Replaces,
         watermark: Watermark,
     ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
-        self.positions.store_watermark(group, source, replaces, watermark)
+        self.positions.store_watermark(group, source, lineage, replaces, watermark)
     }
 
     fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>> {

@@ -346,10 +346,11 @@ impl Sink for RedisSink {
         &'a self,
         group: &'a str,
         source: &'a TopicPartition,
+        lineage: u64,
         replaces: Replaces,
         watermark: Watermark,
     ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
-        self.write_watermark(group, source, replaces, watermark).boxed()
+        self.write_watermark(group, source, lineage, replaces, watermark).boxed()
     }
 
     fn lineage(&self) -> BoxFuture<'_, Result<u64, Error>> {

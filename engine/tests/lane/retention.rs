@@ -3,6 +3,7 @@
 use futures_util::FutureExt as _;
 use streamsync::fence::Generation;
 use streamsync::identity::MemoryIdentities;
+use streamsync::sink::memory::MemorySink;
 use streamsync::sink::{Replaces, Sink as _, Watermark};
 
 use crate::group::{Running, partition};
@@ -63,7 +64,13 @@ async fn a_store_that_was_put_back_to_before_the_log_halts_its_route_in_any_case
         let running = settled(accept_truncated_log).await;
         let earlier = Watermark { generation: Generation::FIRST, next_offset: 1, written_at_ms: 0 };
         let source = partition(0);
-        let put_back = running.one.store.store_watermark(&running.settings.kafka.group, &source, Replaces::NotBehind(None), earlier);
+        let put_back = running.one.store.store_watermark(
+            &running.settings.kafka.group,
+            &source,
+            MemorySink::LINEAGE,
+            Replaces::NotBehind(None),
+            earlier,
+        );
         put_back.now_or_never().expect("in memory").expect("stored");
         let lost = "the watermark of sink one is 1, but the log begins at 3: records 1 to 2 are gone unread";
         check_halted(running, &[lost, "--after-snapshot`", "--snapshot-complete`"]).await;

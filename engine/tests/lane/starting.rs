@@ -116,7 +116,7 @@ async fn what_another_worker_has_stored_meanwhile_halts_nothing() {
     running.settled(0).await;
     let theirs = Watermark { generation: Generation::FIRST, next_offset: 1, written_at_ms: 0 };
     let group = &running.settings.kafka.group;
-    running.one.store_watermark(group, &partition(1), Replaces::NotBehind(None), theirs).await.expect("in memory");
+    running.one.store_watermark(group, &partition(1), MemorySink::LINEAGE, Replaces::NotBehind(None), theirs).await.expect("in memory");
     *locked(&running.one.watermarks_away) = |_| false;
     let halted = &running.metrics.route("rows").halted;
     wait_for("the second is settled, or halts", || halted.get() == 1 || log.committed(1) == Some(2)).await;

@@ -124,7 +124,7 @@ pub struct FaultySink {
     pub answers_lost: AtomicU64,
     /// Which server it is.
     pub lineage: AtomicU64,
-    /// Whoever asks finds another server, as behind one name for many.
+    /// Each lane that goes on finds another server than it began with, as behind one name for many.
     pub flaps: AtomicBool,
     /// Offsets of each batch of marks.
     pub marks: Mutex<Vec<Vec<i64>>>,
@@ -240,11 +240,19 @@ impl Sink for FaultySink {
         &'a self,
         group: &'a str,
         source: &'a TopicPartition,
+        lineage: u64,
         replaces: Replaces,
         watermark: Watermark,
     ) -> BoxFuture<'a, Result<MarkOutcome, sink::Error>> {
         async move {
-            let outcome = self.store.store_watermark(group, source, replaces, watermark).await;
+            let begins = !matches!(replaces, Replaces::Own(known, _) if known.next_offset != watermark.next_offset);
+            if !begins && self.flaps.load(Ordering::SeqCst) {
+                self.lineage.fetch_add(1, Ordering::SeqCst);
+            }
+            if self.lineage.load(Ordering::SeqCst) != lineage {
+                return Ok(MarkOutcome::OtherServers);
+            }
+            let outcome = self.store.store_watermark(group, source, MemorySink::LINEAGE, replaces, watermark).await;
             if self.answers_lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
                 return Err(self.away());
             }
@@ -254,8 +262,7 @@ impl Sink for FaultySink {
     }
 
     fn lineage(&self) -> BoxFuture<'_, Result<u64, sink::Error>> {
-        let another = u64::from(self.flaps.load(Ordering::SeqCst));
-        ready(Ok(self.lineage.fetch_add(another, Ordering::SeqCst))).boxed()
+        ready(Ok(self.lineage.load(Ordering::SeqCst))).boxed()
     }
 
     fn identity<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<TopicIdentity>, sink::Error>> {

@@ -162,7 +162,7 @@ fn target() -> Arc<TargetSettings> {
 }
 
 /// Deletes 64 keys of all shards: how many are applied, and for how many the sink is away.
-async fn write(sink: &RedisSink) -> (usize, usize) {
+pub async fn write(sink: &RedisSink) -> (usize, usize) {
     let mut writes = SinkWrites { module: "0000000000000000".into(), targets: vec![target()], ..SinkWrites::default() };
     let fence = Fence::new(Generation::FIRST, 1).expect("a fence");
     for number in 0..64 {

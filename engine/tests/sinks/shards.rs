@@ -67,7 +67,8 @@ impl Partition<'_> {
     }
 
     async fn store(&self, replaces: Replaces, next_offset: i64) -> MarkOutcome {
-        self.sink.store_watermark(GROUP, &self.source, replaces, at(next_offset)).await.expect("an answer")
+        let lineage = self.sink.lineage().await.expect("an answer");
+        self.sink.store_watermark(GROUP, &self.source, lineage, replaces, at(next_offset)).await.expect("an answer")
     }
 
     async fn found(&self) -> Option<Watermark> {

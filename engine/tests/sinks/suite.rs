@@ -346,7 +346,11 @@ async fn sweeping(store: &dyn Store) {
         }
     }
     other.expect(&[put("key-0", fence(1, 10), "before")], &[WriteOutcome::Applied]).await;
-    store.plant(&bench.target, "planted", &Document { text: "planted".into(), number: 0 }).await;
+    // Another program knows nothing of partitions, nor that a row was deleted.
+    bench.send(7, &[delete("deleted", fence(1, 11))]).await.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+    for key in ["planted", "deleted"] {
+        store.plant(&bench.target, key, &Document { text: "planted".into(), number: 0 }).await;
+    }
     // The topic was created again with other partitions: its rows come from anywhere.
     let rows: Vec<_> = keys.iter().take(100).map(|key| put(key, fence(2, 3), "again")).collect();
     bench.send(3, &rows).await.into_iter().for_each(|result| assert_eq!(result.expect("taken"), WriteOutcome::Applied));
@@ -356,7 +360,7 @@ async fn sweeping(store: &dyn Store) {
     assert_eq!(sink.sweep_generation(&bench.target, generation(1)).await.expect("nothing was before the first"), 0);
     bench.holds("key-300", Some("before"), Some((fence(1, 10), false))).await;
     let swept = sink.sweep_generation(&bench.target, generation(2)).await.expect("a sweep");
-    assert_eq!(swept, 357 - 100 + 1);
+    assert_eq!(swept, 357 - 100 + 2);
     assert_eq!(sink.sweep_generation(&bench.target, generation(2)).await.expect("a second sweep"), 0);
     for (number, key) in keys.iter().enumerate().step_by(17) {
         match number < 100 {
@@ -364,7 +368,9 @@ async fn sweeping(store: &dyn Store) {
             false => bench.holds(key, None, Some((last_of_first, true))).await,
         }
     }
-    bench.holds("planted", None, Some((last_of_first, true))).await;
+    for key in ["planted", "deleted"] {
+        bench.holds(key, None, Some((last_of_first, true))).await;
+    }
     bench.holds("gone", None, Some((fence(2, 4), true))).await;
     other.holds("key-0", Some("before"), Some((fence(1, 10), false))).await;
     // A zombie of the generation before brings nothing back, and a row of this one may come from any partition.
@@ -455,13 +461,14 @@ async fn watermarks(store: &dyn Store) {
     let watermark = |next_offset| at(next_offset, 1_700_000_000_123);
     let anything = Replaces::NotBehind(None);
     assert_eq!(sink.watermark("group", &first).await.expect("an answer"), None);
-    assert_eq!(sink.store_watermark("group", &first, anything, watermark(7)).await.expect("an answer"), MarkOutcome::Stored);
+    let lineage = sink.lineage().await.expect("an answer");
+    assert_eq!(sink.store_watermark("group", &first, lineage, anything, watermark(7)).await.expect("an answer"), MarkOutcome::Stored);
     assert_eq!(sink.watermark("group", &first).await.expect("an answer"), Some(watermark(7)));
     assert_eq!(sink.watermark("group", &second).await.expect("an answer"), None);
     assert_eq!(sink.watermark("other-group", &first).await.expect("an answer"), None);
     let later = Generation::FIRST.next().expect("there is one");
     let next_generation = |next_offset| Watermark { generation: later, ..watermark(next_offset) };
-    use MarkOutcome::{Found, Stored};
+    use MarkOutcome::{Found, OtherServers, Stored};
     use Replaces::{NotBehind, Own};
     for (replaces, new, expected) in [
         // A lane goes on from exactly what it stored; the same offset of another lane or another time is another watermark.
@@ -483,17 +490,20 @@ async fn watermarks(store: &dyn Store) {
         // A worker that was stopped in the generation before, and knows nothing of this one.
         (NotBehind(None), watermark(1), Found(Some(next_generation(0)))),
     ] {
-        let outcome = sink.store_watermark("group", &first, replaces, new).await.expect("an answer");
+        let outcome = sink.store_watermark("group", &first, lineage, replaces, new).await.expect("an answer");
         assert_eq!(outcome, expected, "{replaces:?} by {new:?}");
         let found = sink.watermark("group", &first).await.expect("an answer");
         assert_eq!(found, Some(if expected == Stored { new } else { found.expect("there is one") }), "{replaces:?} by {new:?}");
     }
     // Where nothing stands, only a lane that begins, and read nothing, writes one.
     for replaces in [Own(watermark(7), None), Own(watermark(7), Some(watermark(9))), NotBehind(Some(watermark(7)))] {
-        assert_eq!(sink.store_watermark("group", &second, replaces, watermark(9)).await.expect("an answer"), Found(None), "{replaces:?}");
+        let outcome = sink.store_watermark("group", &second, lineage, replaces, watermark(9)).await.expect("an answer");
+        assert_eq!(outcome, Found(None), "{replaces:?}");
     }
+    // Whoever has asked other servers than those that are there now writes nothing.
+    let outcome = sink.store_watermark("group", &second, lineage + 1, anything, watermark(9)).await.expect("an answer");
+    assert_eq!(outcome, OtherServers);
     assert_eq!(sink.watermark("group", &second).await.expect("an answer"), None);
-    let lineage = sink.lineage().await.expect("an answer");
     assert_eq!(sink.lineage().await.expect("an answer"), lineage, "the same servers");
 }
 

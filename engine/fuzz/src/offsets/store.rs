@@ -161,6 +161,7 @@ impl Sink for Store {
         &'a self,
         group: &'a str,
         source: &'a TopicPartition,
+        lineage: u64,
         replaces: Replaces,
         watermark: Watermark,
     ) -> BoxFuture<'a, Result<MarkOutcome, Error>> {
@@ -169,7 +170,10 @@ impl Sink for Store {
             if one_of(&mut self.mood().untaken_watermarks) {
                 return Err(self.away());
             }
-            let outcome = self.kept.store_watermark(group, source, replaces, watermark).await?;
+            if self.mood().lineage != lineage {
+                return Ok(MarkOutcome::OtherServers);
+            }
+            let outcome = self.kept.store_watermark(group, source, MemorySink::LINEAGE, replaces, watermark).await?;
             if outcome == MarkOutcome::Stored {
                 self.journal.push(Event::Watermark { sink: self.number, watermark });
             }

@@ -15,6 +15,7 @@ use streamsync::identity::MemoryIdentities;
 use streamsync::lane::{Budget, End, Lane, Mark, Meter, Order, Prepare, Shared};
 use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
+use streamsync::sink::memory::MemorySink;
 use streamsync::sink::{Replaces, Sink as _, Watermark};
 use streamsync::source::{self, BatchLimits, PartitionReader, RecordBatch, TopicPartition};
 use streamsync::transform::{Guest, Module, TransformHost};
@@ -217,7 +218,8 @@ impl World {
                 let next_offset = self.next_offset;
                 // No lane of this clock ever writes that time.
                 let watermark = Watermark { generation: Generation::FIRST, next_offset, written_at_ms: NOW_MS - 1 };
-                let stored = store.kept.store_watermark(GROUP, &self.source, Replaces::NotBehind(None), watermark).await;
+                let stored =
+                    store.kept.store_watermark(GROUP, &self.source, MemorySink::LINEAGE, Replaces::NotBehind(None), watermark).await;
                 stored.expect("in memory");
             }
         }

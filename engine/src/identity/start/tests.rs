@@ -49,16 +49,20 @@ fn identity(generation: u16) -> TopicIdentity {
     TopicIdentity { cluster_id: "c1".into(), topic_id: "t1".into(), partitions: 4, generation }
 }
 
-fn run(case: &Case) -> Result<Start, Halt> {
-    let partition =
-        CommittedPartition { source: TopicPartition::new("shop.orders", 2), committed: case.committed, low: case.low, high: case.high };
-    let current = TopicFacts {
+fn facts(case: &Case) -> TopicFacts {
+    TopicFacts {
         cluster_id: case.cluster_id.into(),
         topic_id: case.topic_id.into(),
         partitions: case.partitions,
         cleanup_policy: case.policy,
         delete_retention_ms: Some(DAY),
-    };
+    }
+}
+
+fn run(case: &Case) -> Result<Start, Halt> {
+    let partition =
+        CommittedPartition { source: TopicPartition::new("shop.orders", 2), committed: case.committed, low: case.low, high: case.high };
+    let current = facts(case);
     let watermark = |(generation, next_offset, written_at_ms)| Watermark {
         generation: Generation::new(generation).unwrap(),
         next_offset,
@@ -197,10 +201,29 @@ fn another_identity_halts() {
     );
     // Every topic of another cluster has another id: what is told is the cluster.
     halts(Case { cluster_id: "c2", topic_id: "t2", ..known() }, Reason::IdentityChanged, &["now on cluster c2"]);
-    halts(Case { partitions: 6, ..known() }, Reason::IdentityChanged, &["4 partitions", "now has 6"]);
+    halts(Case { partitions: 6, ..known() }, Reason::IdentityChanged, &["4 partitions", "now has 6", "--after-snapshot`"]);
+    // Its log has a key in two partitions: read from the beginning, it halts again.
+    let halt = run(&Case { partitions: 6, ..known() }).expect_err("it halts");
+    assert!(!halt.remedy.contains("generation next") && !halt.remedy.contains("--route orders`, which reads"), "{halt}");
     halts(Case { stored: Vec::new(), ..known() }, Reason::IdentityLost, &["committed offset 500"]);
     halts(Case { stored: Vec::new(), committed: None, ..known() }, Reason::IdentityLost, &["watermark 500", "streamsync rebuild"]);
     halts(Case { stored: vec![identity(0)], ..known() }, Reason::IdentityLost, &["generation 0"]);
+}
+
+#[test]
+fn a_topic_of_which_nothing_is_stored_never_halts() {
+    let starts = |committed, low, offset, record_beginning| {
+        let partition = CommittedPartition { source: TopicPartition::new("heartbeats", 0), committed, low, high: 1000 };
+        let start = pass_over(&partition, &facts(&known()));
+        assert_eq!((start.offset, start.record_beginning), (offset, record_beginning));
+        assert_eq!(start.identity, identity(1));
+    };
+    starts(None, 0, 0, true);
+    starts(Some(500), 0, 500, false);
+    // Its log is cut after a week, and its worker was away for two; or it is another topic by now.
+    starts(None, 700, 700, true);
+    starts(Some(500), 700, 700, true);
+    starts(Some(5000), 700, 700, true);
 }
 
 #[test]

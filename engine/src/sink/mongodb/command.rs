@@ -64,7 +64,7 @@ impl Condition<'_> {
 }
 
 /// `$not: {$gte: bound}`, inside the condition on a field.
-pub(super) fn write_not_from(out: &mut Writer, bound: i64) {
+fn write_not_from(out: &mut Writer, bound: i64) {
     out.begin("$not");
     out.i64("$gte", bound);
     out.end();

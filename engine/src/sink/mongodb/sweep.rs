@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 
-use super::bson_bytes::{Elements, Value, Writer};
-use super::command::{Terms, find, write_not_from};
+use super::bson_bytes::{Elements, Value};
+use super::command::{Terms, find};
 use super::fault::Fault;
 use super::version::{Stored, Verdict};
 use super::write::{KeyWrite, judged};
-use super::{MongoDbSink, TOMBSTONES};
+use super::{Batch, Batches, MongoDbSink, TOMBSTONES};
 use crate::fence::{Fence, Generation};
 use crate::sink::WriteOutcome;
 
@@ -31,6 +31,12 @@ impl Tombstone {
     fn delete(&self, collection: &str) -> Option<KeyWrite<'_>> {
         Some(KeyWrite::new(collection, Value::from_tagged(&self.key)?, Fence::from_stored(self.fence)?, self.partition, None))
     }
+}
+
+/// A collection that is read from its beginning to its end.
+struct Whole {
+    what: String,
+    batches: Batches,
 }
 
 /// Some tombstones, the next ones in `_id` order.
@@ -124,24 +130,12 @@ impl MongoDbSink {
     /// Deletes every document below `fence`, page by page, each with its tombstone. A failure may be followed by another try: what is
     /// gone stays gone.
     pub(super) async fn clear_collection(&self, collection: &str, fence: Fence, partition: i32) -> Result<(), Fault> {
-        let what = self.what("find", collection);
-        let driver_fault = |error| Fault::of_driver(&what, &error);
-        let filter = |out: &mut Writer| {
-            out.begin("_sync.v");
-            write_not_from(out, fence.number());
-            out.end();
-        };
-        let page = self.settings.max_bulk.clamp(1, 1000);
-        let command = find(collection, self.terms(), &["_id"], page, filter, |_| ()).map_err(driver_fault)?;
-        let server = self.server().await?;
-        let first = async { server.find(command).await.map_err(driver_fault) };
-        let mut batches = self.within_limit(&what, first).await?;
-        while let Some(batch) = self.within_limit(&what, async { batches.next().await.transpose().map_err(driver_fault) }).await? {
-            let array = batch.documents().map_err(driver_fault)?;
-            let ids = Elements::of(array).filter_map(|(_, document)| document.elements().find("_id"));
-            let deletes: Vec<KeyWrite<'_>> = ids.map(|id| KeyWrite::new(collection, id, fence, partition, None)).collect();
+        let mut whole = self.whole(collection).await?;
+        while let Some(batch) = self.next(&mut whole).await? {
+            let older = older_than(fence, &batch, &whole.what)?;
+            let deletes: Vec<KeyWrite<'_>> = older.map(|(id, _)| KeyWrite::new(collection, id, fence, partition, None)).collect();
             // A server may send more than a page.
-            for chunk in deletes.chunks(page) {
+            for chunk in deletes.chunks(self.whole_page()) {
                 for outcome in self.write_chunk(collection, chunk, "").await {
                     outcome?;
                 }
@@ -150,48 +144,84 @@ impl MongoDbSink {
         self.clear_marks(collection, fence).await
     }
 
-    /// Deletes what no write of `generation` or a later one has touched. The whole collection is read once, in pages: a filter on the
-    /// version, which no index has, would let one page take as long as the collection is large.
+    /// Deletes what no write of `generation` or a later one has touched.
     pub(super) async fn sweep_collection(&self, collection: &str, generation: Generation) -> Result<u64, Fault> {
         let (Some(first), Some(tombstone)) = (Fence::new(generation, 0), Fence::last_before(generation)) else { return Ok(0) };
-        let what = self.what("find", collection);
-        let driver_fault = |error| Fault::of_driver(&what, &error);
-        let terms = Terms { timeout: WHOLE_SWEEP, ..self.terms() };
-        let page = self.settings.max_bulk.clamp(1, 1000);
-        let command = find(collection, terms, &["_sync.v", "_sync.p"], page, |_| (), |_| ()).map_err(driver_fault)?;
-        let server = self.server().await?;
-        let first_page = async { server.find(command).await.map_err(driver_fault) };
-        let mut batches = self.within_limit(&what, first_page).await?;
+        let mut whole = self.whole(collection).await?;
         let mut swept = 0;
         loop {
             let began = tokio::time::Instant::now();
-            let batch = self.within_limit(&what, async { batches.next().await.transpose().map_err(driver_fault) }).await?;
-            let Some(batch) = batch else {
+            let Some(batch) = self.next(&mut whole).await? else {
                 self.clear_marks(collection, tombstone).await?;
                 return Ok(swept);
             };
-            let array = batch.documents().map_err(driver_fault)?;
-            let ghost = |document: Value<'_>| {
-                let stored = Stored::of_document(document.bytes);
-                stored.is_none_or(|stored| stored.fence < first.number()).then(|| stored.and_then(|stored| stored.partition).unwrap_or(0))
-            };
-            let ghosts = Elements::of(array).filter_map(|(_, document)| Some((document.elements().find("_id")?, ghost(document)?)));
-            // A tombstone has the partition of its document, so that within the earlier generation the two can be compared.
-            let deletes: Vec<KeyWrite<'_>> =
-                ghosts.map(|(id, partition)| KeyWrite::new(collection, id, tombstone, partition, None)).collect();
+            let ghosts: Vec<(Value<'_>, Option<i32>)> = older_than(first, &batch, &whole.what)?.collect();
             // A server may send more than a page.
-            for chunk in deletes.chunks(page) {
+            for chunk in ghosts.chunks(self.whole_page()) {
+                let deletes = self.ghost_deletes(collection, chunk, tombstone).await?;
                 // A row of the generation that was dead-lettered is still a row: its document is old, not gone.
-                let marks = self.marks(&chunk.iter().collect::<Vec<_>>()).await?;
+                let marks = self.marks(&deletes.iter().collect::<Vec<_>>()).await?;
                 let marked = |delete: &KeyWrite<'_>| marks.get(&delete.key).is_some_and(|mark| mark.fence >= first.number());
-                let chunk: Vec<KeyWrite<'_>> = chunk.iter().filter(|delete| !marked(delete)).cloned().collect();
-                for outcome in self.write_chunk(collection, &chunk, "").await {
+                let deletes: Vec<KeyWrite<'_>> = deletes.into_iter().filter(|delete| !marked(delete)).collect();
+                for outcome in self.write_chunk(collection, &deletes, "").await {
                     swept += u64::from(outcome? == WriteOutcome::Applied);
                 }
             }
             tokio::time::sleep(began.elapsed() * REST_PER_WORK).await;
         }
     }
+
+    /// A tombstone has the partition of its document, so that within the earlier generation the two can be compared. A document that
+    /// another program has written has none, and takes that of the tombstone which may be there already.
+    async fn ghost_deletes<'a>(
+        &self,
+        collection: &str,
+        ghosts: &[(Value<'a>, Option<i32>)],
+        tombstone: Fence,
+    ) -> Result<Vec<KeyWrite<'a>>, Fault> {
+        let delete = |&(id, partition): &(Value<'a>, Option<i32>)| KeyWrite::new(collection, id, tombstone, partition.unwrap_or(0), None);
+        let mut deletes: Vec<KeyWrite<'a>> = ghosts.iter().map(delete).collect();
+        let foreign = deletes.iter().zip(ghosts).filter(|(_, (_, partition))| partition.is_none()).map(|(delete, _)| delete);
+        let stored = self.tombstones(&foreign.collect::<Vec<_>>()).await?;
+        for delete in &mut deletes {
+            if let Some(partition) = stored.get(&delete.key).and_then(|stored| stored.partition) {
+                delete.incoming.partition = partition;
+            }
+        }
+        Ok(deletes)
+    }
+
+    /// The whole collection is read once, in pages: a filter on the version, which no index has, would let one page take as long as the
+    /// collection is large.
+    async fn whole(&self, collection: &str) -> Result<Whole, Fault> {
+        let what = self.what("find", collection);
+        let driver_fault = |error| Fault::of_driver(&what, &error);
+        let terms = Terms { timeout: WHOLE_SWEEP, ..self.terms() };
+        let command = find(collection, terms, &["_sync.v", "_sync.p"], self.whole_page(), |_| (), |_| ()).map_err(driver_fault)?;
+        let server = self.server().await?;
+        let first = async { server.find(command).await.map_err(driver_fault) };
+        let batches = self.within_limit(&what, first).await?;
+        Ok(Whole { what, batches })
+    }
+
+    async fn next(&self, whole: &mut Whole) -> Result<Option<Batch>, Fault> {
+        let Whole { what, batches } = whole;
+        self.within_limit(what, async { batches.next().await.transpose().map_err(|error| Fault::of_driver(what, &error)) }).await
+    }
+
+    fn whole_page(&self) -> usize {
+        self.settings.max_bulk.clamp(1, 1000)
+    }
+}
+
+/// Key and partition of each document of a page whose version is below `fence`, or that has none.
+fn older_than<'a>(fence: Fence, page: &'a Batch, what: &str) -> Result<impl Iterator<Item = (Value<'a>, Option<i32>)> + use<'a>, Fault> {
+    let array = page.documents().map_err(|error| Fault::of_driver(what, &error))?;
+    Ok(Elements::of(array).filter_map(move |(_, document)| {
+        let stored = Stored::of_document(document.bytes);
+        let is_older = stored.is_none_or(|stored| stored.fence < fence.number());
+        Some((document.elements().find("_id").filter(|_| is_older)?, stored.and_then(|stored| stored.partition)))
+    }))
 }
 
 /// A value with its type byte before it.

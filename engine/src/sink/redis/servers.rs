@@ -75,7 +75,14 @@ pub(super) struct Link {
 #[derive(Default)]
 struct Connection {
     open: Option<MultiplexedConnection>,
-    /// Counts the connections, so that a late fault of an earlier one does not close the next.
+    /// Counts how often it was closed, so that a late fault of an earlier one does not close the next.
+    serial: u64,
+}
+
+/// One connection to a server: whatever is asked on it, the same process answers, or nobody.
+pub(super) struct Open<'a> {
+    pub(super) link: &'a Link,
+    connection: MultiplexedConnection,
     serial: u64,
 }
 
@@ -274,27 +281,14 @@ impl Link {
         self.address.rsplit_once(':').map_or(&self.address, |(host, _)| host)
     }
 
-    /// Sends a pipeline and returns a value for each command; an error that the server answers to one of them is among the values.
+    /// [`Open::run`].
     pub(super) async fn run(&self, pipeline: &mut Pipeline) -> RedisResult<Vec<Value>> {
-        pipeline.ignore_errors();
-        let (mut connection, serial) = self.connect().await?;
-        let values = pipeline.query_async::<Vec<Value>>(&mut connection).await;
-        let useless = match &values {
-            Ok(values) => values.iter().any(is_read_only),
-            Err(_) => true,
-        };
-        if useless {
-            self.close(serial).await;
-        }
-        values
+        self.open().await?.run(pipeline).await
     }
 
-    /// Sends one command.
+    /// [`Open::one`].
     pub(super) async fn one(&self, command: Cmd) -> RedisResult<Value> {
-        let mut pipeline = Pipeline::with_capacity(1);
-        pipeline.add_command(command);
-        let values = self.run(&mut pipeline).await?;
-        values.into_iter().next().unwrap_or_default().extract_error()
+        self.open().await?.one(command).await
     }
 
     /// Whether a slot is on its way to or from it. A server that does not let itself be asked is taken at its map.
@@ -313,28 +307,53 @@ impl Link {
 
     /// The next command connects anew.
     pub(super) async fn disconnect(&self) {
-        self.connection.lock().await.open = None;
+        self.connection.lock().await.close();
     }
 
     /// The lock is held while connecting, so that all who wait get the one connection; the time for it is limited.
-    async fn connect(&self) -> RedisResult<(MultiplexedConnection, u64)> {
+    pub(super) async fn open(&self) -> RedisResult<Open<'_>> {
         let mut connection = self.connection.lock().await;
-        if let Some(open) = &connection.open {
-            return Ok((open.clone(), connection.serial));
+        let open = if let Some(open) = &connection.open {
+            open.clone()
+        } else {
+            let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeout)).set_response_timeout(Some(self.timeout));
+            connection.open.insert(self.dial.dial(self.info.clone(), config).await?).clone()
+        };
+        Ok(Open { link: self, connection: open, serial: connection.serial })
+    }
+}
+
+impl Connection {
+    fn close(&mut self) {
+        *self = Self { open: None, serial: self.serial + 1 };
+    }
+}
+
+impl Open<'_> {
+    /// Sends a pipeline and returns a value for each command; an error that the server answers to one of them is among the values. After a
+    /// fault the next command asks for the server anew: its name may lead elsewhere by then.
+    pub(super) async fn run(&mut self, pipeline: &mut Pipeline) -> RedisResult<Vec<Value>> {
+        pipeline.ignore_errors();
+        let values = pipeline.query_async::<Vec<Value>>(&mut self.connection).await;
+        let useless = match &values {
+            Ok(values) => values.iter().any(is_read_only),
+            Err(_) => true,
+        };
+        if useless {
+            let mut connection = self.link.connection.lock().await;
+            if connection.serial == self.serial {
+                connection.close();
+            }
         }
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(self.timeout)).set_response_timeout(Some(self.timeout));
-        let open = self.dial.dial(self.info.clone(), config).await?;
-        connection.serial += 1;
-        connection.open = Some(open.clone());
-        Ok((open, connection.serial))
+        values
     }
 
-    /// Drops a connection, so that the next command asks for the server anew: its name may lead elsewhere by then.
-    async fn close(&self, serial: u64) {
-        let mut connection = self.connection.lock().await;
-        if connection.serial == serial {
-            connection.open = None;
-        }
+    /// Sends one command.
+    pub(super) async fn one(&mut self, command: Cmd) -> RedisResult<Value> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(command);
+        let values = self.run(&mut pipeline).await?;
+        values.into_iter().next().unwrap_or_default().extract_error()
     }
 }
 

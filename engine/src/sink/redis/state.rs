@@ -1,9 +1,10 @@
 //! Watermarks, identities, and who the servers are: what the sink remembers of its sources, and how it knows that it may have forgotten.
 
+use futures_util::future::try_join_all;
 use redis::{Cmd, Pipeline, Value};
 
 use super::RedisSink;
-use super::servers::Link;
+use super::servers::{Link, Open, Topology};
 use crate::fence::Generation;
 use crate::sink::{Error, MarkOutcome, Replaces, TopicIdentity, Watermark};
 use crate::source::TopicPartition;
@@ -13,25 +14,27 @@ impl RedisSink {
     /// primary that was made a replica for a while comes back with one. It may change without any loss; that costs a replay.
     pub(super) async fn ask_lineage(&self) -> Result<u64, Error> {
         let topology = self.servers.topology().await?;
-        let mut servers = Vec::with_capacity(topology.shards.len());
-        for link in &topology.shards {
-            servers.push(self.identity_of(link).await?);
-        }
-        Ok(self.lineage.seen(servers))
+        Ok(self.meet(&topology).await?.0)
     }
 
-    async fn identity_of(&self, link: &Link) -> Result<String, Error> {
+    /// The lineage, and for each shard the connection that it was asked on.
+    async fn meet<'a>(&self, topology: &'a Topology) -> Result<(u64, Vec<Open<'a>>), Error> {
+        let met = try_join_all(topology.shards.iter().map(|link| self.identity_of(link))).await?;
+        let (shards, identities) = met.into_iter().unzip();
+        Ok((self.lineage.seen(identities), shards))
+    }
+
+    async fn identity_of<'a>(&self, link: &'a Link) -> Result<(Open<'a>, String), Error> {
         let at = self.servers.at(&link.address);
+        let away = |error| {
+            self.servers.forget_topology();
+            at.command(&error)
+        };
+        let mut open = link.open().await.map_err(away)?;
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("INFO").arg("server");
         pipeline.cmd("INFO").arg("replication");
-        let answers = match link.run(&mut pipeline).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                self.servers.forget_topology();
-                return Err(at.command(&error));
-            }
-        };
+        let answers = open.run(&mut pipeline).await.map_err(away)?;
         let mut info = String::new();
         for answer in answers {
             let part = answer.extract_error().and_then(|answer| Ok(redis::from_redis_value::<String>(answer)?));
@@ -44,7 +47,8 @@ impl RedisSink {
             self.servers.forget_topology();
             return Err(at.away("it is a replica now: a failover is under way"));
         }
-        Ok(format!("{} {}", field("run_id"), field("master_replid")))
+        let identity = format!("{} {}", field("run_id"), field("master_replid"));
+        Ok((open, identity))
     }
 
     pub(super) async fn read_watermark(&self, group: &str, source: &TopicPartition) -> Result<Option<Watermark>, Error> {
@@ -62,8 +66,12 @@ impl RedisSink {
     async fn stored_watermark(&self, key: &str) -> Result<Option<Watermark>, Error> {
         let mut command = Cmd::new();
         command.arg("GET").arg(key);
-        let Value::BulkString(text) = self.at_key(key, command).await? else { return Ok(None) };
-        parse_watermark(&text).map(Some).ok_or_else(|| self.no_watermark(key))
+        self.as_watermark(key, &self.at_key(key, command).await?)
+    }
+
+    fn as_watermark(&self, key: &str, answer: &Value) -> Result<Option<Watermark>, Error> {
+        let Value::BulkString(text) = answer else { return Ok(None) };
+        parse_watermark(text).map(Some).ok_or_else(|| self.no_watermark(key))
     }
 
     fn no_watermark(&self, key: &str) -> Error {
@@ -71,22 +79,30 @@ impl RedisSink {
         Error::Setup { sink: self.name.clone(), message }
     }
 
-    /// On every shard. Where one refuses, those before it have the watermark already: they hold what it stands for.
+    /// On every shard, over the connection on which it has said who it is: another one may lead to its successor. Where one refuses, those
+    /// before it have the watermark already: they hold what it stands for.
     pub(super) async fn write_watermark(
         &self,
         group: &str,
         source: &TopicPartition,
+        lineage: u64,
         replaces: Replaces,
         watermark: Watermark,
     ) -> Result<MarkOutcome, Error> {
         let topology = self.servers.topology().await?;
+        let (met, mut shards) = self.meet(&topology).await?;
+        if met != lineage {
+            return Ok(MarkOutcome::OtherServers);
+        }
         let text = watermark_text(watermark);
-        for tag in &topology.tags {
+        for (tag, shard) in topology.tags.iter().zip(&mut shards) {
             let key = watermark_key(*tag, group, source);
             let mut replaced = vec![text.clone()];
             match replaces {
                 Replaces::NotBehind(_) => {
-                    let found = self.stored_watermark(&key).await?;
+                    let mut command = Cmd::new();
+                    command.arg("GET").arg(&key);
+                    let found = self.as_watermark(&key, &self.ask(shard, command).await?)?;
                     if !replaces.permits(found, watermark) {
                         return Ok(MarkOutcome::Found(found));
                     }
@@ -94,15 +110,20 @@ impl RedisSink {
                 }
                 Replaces::Own(known, tried) => replaced.extend([Some(known), tried].into_iter().flatten().map(watermark_text)),
             }
-            let answer = self.at_key(&key, self.scripts.store_watermark(&key, &text, &replaced)).await?;
-            if matches!(answer, Value::Int(_)) {
-                continue;
+            let answer = self.ask(shard, self.scripts.store_watermark(&key, &text, &replaced)).await?;
+            if !matches!(answer, Value::Int(_)) {
+                return Ok(MarkOutcome::Found(self.as_watermark(&key, &answer)?));
             }
-            let Value::BulkString(found) = answer else { return Ok(MarkOutcome::Found(None)) };
-            let found = parse_watermark(&found).ok_or_else(|| self.no_watermark(&key))?;
-            return Ok(MarkOutcome::Found(Some(found)));
         }
         Ok(MarkOutcome::Stored)
+    }
+
+    /// Where the shard sends it elsewhere, its servers are asked for anew before the next try.
+    async fn ask(&self, shard: &mut Open<'_>, command: Cmd) -> Result<Value, Error> {
+        shard.one(command).await.map_err(|error| {
+            self.servers.forget_topology();
+            self.servers.at(&shard.link.address).command(&error)
+        })
     }
 
     pub(super) async fn read_identity(&self, topic: &str) -> Result<Option<TopicIdentity>, Error> {
