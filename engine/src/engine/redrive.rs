@@ -15,6 +15,7 @@ use crate::lane::{LastLetter, Meter, Prepare, Redrive, Shared, Verdict};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
+use crate::source::cluster::{KafkaTopics, Topics};
 use crate::source::{RecordBatch, TopicPartition};
 use crate::transform::{Guest, Module};
 
@@ -26,8 +27,9 @@ pub struct Redriver {
     shared: Arc<Shared>,
     letters: Arc<LastLetter>,
     modules: Vec<Arc<Module>>,
-    /// The current generation of each topic that was asked for, as the sinks have it.
-    generations: HashMap<String, Option<Generation>>,
+    topics: Arc<dyn Topics>,
+    /// How long each topic's log is sure to tell of a deletion; `None`: as long as there is the log.
+    deletions_kept: HashMap<String, Option<Duration>>,
     /// The stages of the last letter's partition.
     stages: Option<(TopicPartition, Generation, Redrive)>,
 }
@@ -40,11 +42,18 @@ impl Redriver {
         for sink in &sinks {
             sink.check().await?;
         }
-        Ok(Self::with(settings, sinks, modules, metrics))
+        let topics = Arc::new(KafkaTopics::new(&settings));
+        Ok(Self::with(settings, sinks, modules, metrics, topics))
     }
 
     /// With parts that the caller made; the modules in the order of the routes.
-    pub fn with(settings: Arc<Settings>, sinks: Vec<Arc<dyn Sink>>, modules: Vec<Arc<Module>>, metrics: Arc<Metrics>) -> Self {
+    pub fn with(
+        settings: Arc<Settings>,
+        sinks: Vec<Arc<dyn Sink>>,
+        modules: Vec<Arc<Module>>,
+        metrics: Arc<Metrics>,
+        topics: Arc<dyn Topics>,
+    ) -> Self {
         let letters = Arc::new(LastLetter::default());
         let shared = Arc::new(Shared {
             sink_metrics: sinks.iter().map(|sink| metrics.sink(sink.name())).collect(),
@@ -59,7 +68,7 @@ impl Redriver {
             metrics,
             machine: Machine::REAL,
         });
-        Self { shared, letters, modules, generations: HashMap::new(), stages: None }
+        Self { shared, letters, modules, topics, deletions_kept: HashMap::new(), stages: None }
     }
 
     /// SHA-256 of a route's module, in hexadecimal.
@@ -82,7 +91,8 @@ impl Redriver {
             return Ok(Verdict::EarlierGeneration);
         }
         if self.stages.as_ref().is_none_or(|(source, of, _)| *source != letter.source || *of != generation) {
-            self.stages = Some((letter.source.clone(), generation, self.stages_of(letter, generation)?));
+            let kept = self.deletions_kept(&letter.source.topic).await;
+            self.stages = Some((letter.source.clone(), generation, self.stages_of(letter, generation, kept)?));
         }
         let Some((_, _, stages)) = &mut self.stages else { return Err("the stages are gone; report this".to_owned()) };
         match tokio::time::timeout(PATIENCE, stages.record(record, apply, accept_unproven)).await {
@@ -95,7 +105,7 @@ impl Redriver {
         }
     }
 
-    fn stages_of(&self, letter: &StoredLetter, generation: Generation) -> Result<Redrive, String> {
+    fn stages_of(&self, letter: &StoredLetter, generation: Generation, deletions_kept: Option<Duration>) -> Result<Redrive, String> {
         let routes = &self.shared.settings.routes;
         let index = routes.iter().position(|route| *route.topic == *letter.source.topic);
         let (Some(route), Some(module)) = (index.and_then(|index| routes.get(index)), index.and_then(|index| self.modules.get(index)))
@@ -106,15 +116,36 @@ impl Redriver {
         let prepare = Prepare::route(Arc::clone(route), guest, &module.digest, generation);
         let health = self.shared.health.lane_started(&route.name, &letter.source);
         let meter = Meter::new(&self.shared.metrics, health, &route.name, &letter.source);
-        Ok(Redrive::new(Arc::clone(&self.shared), Arc::clone(&self.letters), letter.source.clone(), generation, prepare, meter))
+        let redrive = Redrive::new(Arc::clone(&self.shared), Arc::clone(&self.letters), letter.source.clone(), generation, prepare, meter);
+        Ok(redrive.while_deletions_are_kept(deletions_kept))
     }
 
-    /// The highest generation that a sink of the route has; `None` where none has any.
-    async fn current_generation(&mut self, letter: &StoredLetter) -> Result<Option<Generation>, String> {
-        let topic = &*letter.source.topic;
-        if let Some(known) = self.generations.get(topic) {
-            return Ok(*known);
+    /// Where Kafka does not tell, nothing is sure.
+    async fn deletions_kept(&mut self, topic: &str) -> Option<Duration> {
+        if let Some(kept) = self.deletions_kept.get(topic) {
+            return *kept;
         }
+        let (topics, name) = (Arc::clone(&self.topics), topic.to_owned());
+        let kept = match self.shared.machine.away(move || topics.facts(&name)).await {
+            Some(Ok(facts)) if facts.cleanup_policy.compact => {
+                let kept_ms = facts.delete_retention_ms.and_then(|ms| u64::try_from(ms).ok());
+                Some(Duration::from_millis(kept_ms.unwrap_or_default()))
+            }
+            Some(Ok(_)) => None,
+            Some(Err(error)) => {
+                tracing::warn!(topic, error = %error, "how long the topic's log tells of deletions is not known");
+                Some(Duration::ZERO)
+            }
+            None => Some(Duration::ZERO),
+        };
+        self.deletions_kept.insert(topic.to_owned(), kept);
+        kept
+    }
+
+    /// The highest generation that a sink of the route has; `None` where none has any. Asked for each letter: a rebuild may begin while many are
+    /// redriven.
+    async fn current_generation(&self, letter: &StoredLetter) -> Result<Option<Generation>, String> {
+        let topic = &*letter.source.topic;
         let route = self.shared.settings.routes.iter().find(|route| *route.topic == *topic);
         let mut highest = None;
         for index in route.map(|route| route.sinks()).unwrap_or_default() {
@@ -122,7 +153,6 @@ impl Redriver {
             let identity = sink.identity(topic).await.map_err(|error| error.to_string())?;
             highest = highest.max(identity.and_then(|identity| Generation::new(identity.generation)));
         }
-        self.generations.insert(topic.to_owned(), highest);
         Ok(highest)
     }
 }

@@ -65,6 +65,8 @@ pub struct Redrive {
     prepare: Option<Prepare>,
     settler: Settler,
     letters: Arc<LastLetter>,
+    /// How long the topic's log is sure to tell of a deletion; `None`: as long as there is the log.
+    deletions_kept: Option<Duration>,
 }
 
 impl Redrive {
@@ -78,7 +80,12 @@ impl Redrive {
         meter: Arc<Meter>,
     ) -> Self {
         let settler = Settler { shared, source, generation, route: prepare.settings(), meter, budget: Arc::new(Budget::new(u32::MAX)) };
-        Self { prepare: Some(prepare), settler, letters }
+        Self { prepare: Some(prepare), settler, letters, deletions_kept: None }
+    }
+
+    /// The same for a compacted topic, whose log drops the null records of deleted rows after a while.
+    pub fn while_deletions_are_kept(self, deletions_kept: Option<Duration>) -> Self {
+        Self { deletions_kept, ..self }
     }
 
     /// Redrives one record; without `apply` it only tells what would happen. `accept_unproven` writes what [`Verdict::Unproven`] leaves
@@ -130,8 +137,9 @@ impl Redrive {
     ///
     /// A fence alone is not enough: a row that was deleted since has left nothing behind once its tombstone has expired. A key that is
     /// still marked by this very record proves that nothing came after it, because whatever does writes to each of the row's default keys.
-    /// Where no key is marked, a record that is younger than tombstones are kept is safe: whatever came after it is there to be seen. But for a
-    /// truncate, which leaves nothing at keys that had nothing: where the route carries them out, youth proves nothing.
+    /// Where no key is marked, a record that is younger than tombstones are kept is safe: whatever came after it is there to be seen, also in a
+    /// store that was filled again, if the log still had it then. But for a truncate, which leaves nothing at keys that had nothing: where the
+    /// route carries them out, youth proves nothing.
     async fn judge(&self, plan: &WritePlan) -> Result<Verdict, String> {
         let youth_counts = self.settler.route.as_ref().is_some_and(|route| route.on_truncate == OnTruncate::Halt);
         let timestamp_ms = plan.records.records.first().and_then(|record| record.timestamp_ms).filter(|_| youth_counts);
@@ -139,7 +147,7 @@ impl Redrive {
         for sink_writes in plan.sinks.iter().filter(|sink| !sink.writes.is_empty()) {
             writes = true;
             let young = timestamp_ms
-                .is_some_and(|at| self.settler.shared.machine.now_ms().saturating_sub(at) < millis(self.tombstone_ttl(sink_writes)));
+                .is_some_and(|at| self.settler.shared.machine.now_ms().saturating_sub(at) < millis(self.deletions_show(sink_writes)));
             let sink = self.settler.shared.sinks.get(sink_writes.sink).ok_or("the plan names a sink that is not configured")?;
             let held = sink.held(sink_writes).await.map_err(|error| error.to_string())?;
             for (write, held) in sink_writes.writes.iter().zip(held) {
@@ -159,8 +167,10 @@ impl Redrive {
         })
     }
 
-    fn tombstone_ttl(&self, writes: &SinkWrites) -> Duration {
-        self.settler.shared.settings.sinks.get(writes.sink).map_or(Duration::ZERO, |sink| sink.tombstone_ttl)
+    /// For how long whatever is deleted leaves a trace in the store.
+    fn deletions_show(&self, writes: &SinkWrites) -> Duration {
+        let ttl = self.settler.shared.settings.sinks.get(writes.sink).map_or(Duration::ZERO, |sink| sink.tombstone_ttl);
+        self.deletions_kept.map_or(ttl, |kept| kept.min(ttl))
     }
 }
 

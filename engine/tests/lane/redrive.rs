@@ -10,8 +10,10 @@ use streamsync::lane::Verdict;
 use streamsync::metrics::Metrics;
 use streamsync::plan::{Bytes, FencedWrite, SinkWrites};
 use streamsync::sink::{Held, Sink, TopicIdentity, WriteOutcome};
-use streamsync::source::{RecordBatch, TopicPartition};
+use streamsync::source::cluster::{CleanupPolicy, TopicFacts, Topics};
+use streamsync::source::{self, RecordBatch, TopicPartition};
 
+use crate::worker::OneTopic;
 use crate::world::{FaultySink, POISON, Row, batch, prepared};
 
 struct Bench {
@@ -24,15 +26,15 @@ const DAY_MS: i64 = 86_400_000;
 
 impl Bench {
     fn new() -> Self {
-        Self::with_truncates("halt")
+        Self::with("halt", OneTopic)
     }
 
-    fn with_truncates(on_truncate: &'static str) -> Self {
+    fn with(on_truncate: &'static str, topics: impl Topics + 'static) -> Self {
         let (settings, module) = prepared(on_truncate);
         let (one, two) = (FaultySink::new("one"), FaultySink::new("two"));
         let sinks = vec![Arc::clone(&one) as Arc<dyn Sink>, Arc::clone(&two) as Arc<dyn Sink>];
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        Self { one, two, redriver: Redriver::with(settings, sinks, vec![module], metrics) }
+        Self { one, two, redriver: Redriver::with(settings, sinks, vec![module], metrics, Arc::new(topics)) }
     }
 
     /// Redrives the record of a row at an offset, which is `age_ms` old.
@@ -156,10 +158,30 @@ async fn a_row_that_may_be_gone_does_not_come_back() {
     assert_eq!(bench.held(9).await.fence, Some(fence(6)));
 }
 
+/// Its log drops a deleted row, and a while later that it was deleted.
+struct Compacted;
+
+impl Topics for Compacted {
+    fn facts(&self, topic: &str) -> Result<TopicFacts, source::Error> {
+        let cleanup_policy = CleanupPolicy { compact: true, delete: false };
+        Ok(TopicFacts { cleanup_policy, delete_retention_ms: Some(DAY_MS / 2), ..OneTopic.facts(topic)? })
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_filled_again_from_a_compacted_log_may_not_know_of_a_deletion() {
+    let mut bench = Bench::with("halt", Compacted);
+    assert_eq!(bench.redrive(5, Row::Put(7), DAY_MS, true, false).await, Ok(Verdict::Unproven));
+    assert_eq!(bench.document(7), None);
+    assert_eq!(bench.redrive(6, Row::Put(8), DAY_MS / 4, true, false).await, Ok(Verdict::Applied));
+    bench.mark(7, 9).await;
+    assert_eq!(bench.redrive(7, Row::Put(9), DAY_MS, true, false).await, Ok(Verdict::Applied));
+}
+
 #[tokio::test]
 async fn where_truncates_clear_youth_proves_nothing() {
     // The truncate that may have come since left nothing at a key that had nothing.
-    let mut bench = Bench::with_truncates("clear");
+    let mut bench = Bench::with("clear", OneTopic);
     assert_eq!(bench.redrive(5, Row::Put(7), DAY_MS, true, false).await, Ok(Verdict::Unproven));
     assert_eq!(bench.document(7), None);
     bench.mark(6, 8).await;
