@@ -201,7 +201,8 @@ impl Decoder {
             Ok(envelope) => return Ok(envelope),
             Err(error) => error,
         };
-        if matches!(error, Error::UnknownColumn { .. } | Error::IncompleteRow { .. } | Error::Value { .. }) {
+        if matches!(error, Error::UnknownColumn { .. } | Error::IncompleteRow { .. } | Error::UnavailableValue { .. } | Error::Value { .. })
+        {
             let fault = FaultSlot::default();
             let seed = EnvelopeSeed { shape: None, order: &mut Vec::new(), cells: &mut Cells::default(), fault: &fault };
             self.check_table(&parse("value", payload, at, seed, &fault)?)?;
@@ -243,7 +244,16 @@ impl Decoder {
         let (before, after) = match op {
             Op::Create => (None, Some(envelope.after.ok_or_else(|| missing("after", 'c'))?)),
             Op::Read => (None, Some(envelope.after.ok_or_else(|| missing("after", 'r'))?)),
-            Op::Update => (envelope.before, Some(envelope.after.ok_or_else(|| missing("after", 'u'))?)),
+            Op::Update => {
+                let after = envelope.after.ok_or_else(|| missing("after", 'u'))?;
+                if envelope.is_after_ambiguous
+                    && let Some(column) = shape.unavailable(envelope.before, after, &batch.cells)
+                {
+                    self.check_table(envelope)?;
+                    return Err(Error::UnavailableValue { image: "after", column });
+                }
+                (envelope.before, Some(after))
+            }
             Op::Delete => match envelope.before {
                 Some(before) => (Some(before), None),
                 None => (Some(self.key_image(shape, &schema, key_payload, &mut batch.cells)?), None),
@@ -344,7 +354,7 @@ impl Decoder {
     fn key_image(&mut self, shape: &Shape, schema: &TableSchema, payload: &str, cells: &mut Cells) -> Result<u32, Error> {
         let fault = FaultSlot::default();
         let order = &mut self.key_order;
-        let seed = RowSeed { shape, image: "key", order, cells, fault: &fault, whole: false };
+        let seed = RowSeed { shape, image: "key", order, cells, ambiguous: &mut false, fault: &fault, whole: false };
         let no_key = || Error::BadKey { message: "it is null, or a column of it is: every row of the table needs a key".into() };
         let first = parse("key", payload, 0, seed, &fault)?.ok_or_else(no_key)?;
         let is_missing = |c: &u32| {

@@ -95,6 +95,8 @@ fn of_decode(error: &decode::Error) -> Disposition {
     match error {
         // What the row holds is not known: storing the rest would falsify the document, skipping it would leave the old one.
         E::IncompleteRow { .. } => Disposition::Halt,
+        // A user may have typed the mark's very text: one row must not stop all others. Where every record is such, the budget of dead letters halts.
+        E::UnavailableValue { .. } => Disposition::DeadLetter,
         E::Utf8 { .. }
         | E::Json { .. }
         | E::TooDeep { .. }
@@ -138,5 +140,18 @@ fn of_plan(error: &plan::Error) -> Disposition {
             Disposition::DeadLetter
         }
         plan::Error::Offset { .. } => Disposition::Halt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Docs/decisions/0023: anyone can type the mark of an unavailable value; nobody can type a missing column.
+    #[test]
+    fn a_text_in_one_row_halts_no_table() {
+        let (image, column) = ("after", "name".to_owned());
+        assert_eq!(of_decode(&decode::Error::UnavailableValue { image, column: column.clone() }), Disposition::DeadLetter);
+        assert_eq!(of_decode(&decode::Error::IncompleteRow { image, column }), Disposition::Halt);
     }
 }

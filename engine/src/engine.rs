@@ -359,6 +359,14 @@ fn check_kafka(settings: &Settings, checked: &mut CheckedConnections) -> Result<
             Err(error) => checked.faults.push(format!("topic {topic}: {error}")),
         }
     }
+    let control = &settings.kafka.control_topic;
+    if cluster.partitions(control)?.is_some() {
+        match cluster.is_known_to_be_compacted(control) {
+            Ok(true) => {}
+            Ok(false) => checked.notes.push(format!("topic {control}: Kafka does not tell whether it is compacted, as it must be")),
+            Err(error) => checked.faults.push(error.to_string()),
+        }
+    }
     let members = Outside::new(settings)?.members();
     checked.faults.extend(members.err().map(|error| format!("group {}: {error}", settings.kafka.group)));
     Ok(())

@@ -77,6 +77,12 @@ fn check_property(reading: &Reading, name: &str, value: &str, spot: &Spot, unver
         reading.report.fault(spot, format!("the engine sets this property itself: {reason}"), "remove it");
         return;
     }
+    if matches!(name, "sasl.mechanism" | "sasl.mechanisms") && value.trim().eq_ignore_ascii_case("OAUTHBEARER") {
+        let remedy =
+            "write SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN, or log in with a certificate (ssl.certificate.location, ssl.key.location)";
+        reading.report.fault(spot, "no token can be had: this program is built without a client for OAUTHBEARER", remedy);
+        return;
+    }
     // librdkafka knows its properties best. Nothing is opened here: a configuration is made and thrown away.
     let made = ClientConfig::new().set(name, value).create_native_config();
     if let Err(error) = made {

@@ -12,21 +12,30 @@ use sonic_rs::LazyValue;
 
 use super::reader::{Reader, Unit};
 use super::{decimal, temporal};
-use crate::change::{Cells, Tag};
+use crate::change::{Cells, Tag, Value};
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// What Debezium writes where the binlog has no value: the row image is incomplete.
+/// What Debezium writes where the binlog has no value. It is also a text that anyone may have typed into a row.
 const UNAVAILABLE: &[u8] = b"__debezium_unavailable_value";
+
+/// Whether a value reads like Debezium's mark. Texts and bytes alone can be both, the mark and a row's own value.
+pub(super) fn may_be_unavailable(value: Value<'_>) -> bool {
+    match value {
+        Value::Text(text) => text.as_bytes() == UNAVAILABLE,
+        Value::Bytes(bytes) => bytes == UNAVAILABLE,
+        _ => false,
+    }
+}
 
 /// Why a value did not become a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// Not what the type says.
     Mismatch,
-    /// Debezium's mark for a value that the binlog does not have.
+    /// Debezium's mark for a value that the binlog does not have, in a column that can't hold it as a value of its own.
     Unavailable,
 }
 
@@ -35,6 +44,8 @@ pub(super) struct CellSeed<'a> {
     pub(super) reader: Reader,
     pub(super) cells: &'a mut Cells,
     pub(super) index: usize,
+    /// Set where the value may be Debezium's mark or the row's own: the cell has it, and what the record is decides.
+    pub(super) ambiguous: &'a mut bool,
     /// Set where the error is the value's, not the JSON's.
     pub(super) refusal: &'a mut Option<Refusal>,
 }
@@ -70,7 +81,10 @@ impl CellSeed<'_> {
         }
         let written = self.cells.heap.get(start..).unwrap_or_default();
         if written == UNAVAILABLE {
-            return Err(self.refuse(Refusal::Unavailable));
+            match self.reader.tag() {
+                Tag::Text | Tag::Bytes => *self.ambiguous = true,
+                _ => return Err(self.refuse(Refusal::Unavailable)),
+            }
         }
         let word = (start as u64) << 32 | written.len() as u64;
         self.set(self.reader.tag(), word);

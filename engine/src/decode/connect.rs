@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Error;
+use super::declared::MysqlType;
 use super::row::Shape;
 use crate::change::{PassedOver, Tag};
 use crate::config::{DeclaredColumn, Wire};
@@ -185,12 +186,12 @@ impl ConnectSchema {
     /// does not tell BIGINT UNSIGNED from BIGINT: the column is an int then, unless the source type is propagated. So it is with
     /// `binary.handling.mode=base64` or `hex`, and with `decimal.handling.mode=string`, whose columns are texts.
     fn tag_and_wire(&self, source_type: Option<&str>) -> Option<(Tag, Wire)> {
-        let source_type = source_type.unwrap_or_default();
+        // By any of MySQL's names: a schema has the one that CREATE TABLE was given.
+        let mysql = source_type.and_then(MysqlType::parse);
+        let is_unsigned_bigint = mysql.as_ref().is_some_and(MysqlType::is_unsigned_bigint);
         let of = |kind: &str, tag, wire| (self.kind == kind).then_some((tag, wire));
         match self.name.as_deref() {
-            Some("org.apache.kafka.connect.data.Decimal") if source_type.starts_with("bigint") => {
-                of("bytes", Tag::Uint, Wire::Base64Decimal)
-            }
+            Some("org.apache.kafka.connect.data.Decimal") if is_unsigned_bigint => of("bytes", Tag::Uint, Wire::Base64Decimal),
             Some("org.apache.kafka.connect.data.Decimal") => {
                 self.parameter::<i32>("scale")?;
                 of("bytes", Tag::Decimal, Wire::Base64Decimal)
@@ -216,10 +217,10 @@ impl ConnectSchema {
             Some(_) => of("string", Tag::Text, Wire::Text),
             None => Some(match self.kind.as_str() {
                 "boolean" => (Tag::Boolean, Wire::Boolean),
-                "int64" if source_type.starts_with("bigint") && source_type.contains("unsigned") => (Tag::Uint, Wire::WrappedInteger),
+                "int64" if is_unsigned_bigint => (Tag::Uint, Wire::WrappedInteger),
                 "int8" | "int16" | "int32" | "int64" => (Tag::Int, Wire::Integer),
                 "float" | "double" => (Tag::Double, Wire::Number),
-                "string" if source_type.starts_with("decimal") || source_type.starts_with("numeric") => (Tag::Decimal, Wire::Text),
+                "string" if mysql.as_ref().is_some_and(MysqlType::is_decimal) => (Tag::Decimal, Wire::Text),
                 "string" => (Tag::Text, Wire::Text),
                 "bytes" => (Tag::Bytes, Wire::Base64),
                 _ => return None,

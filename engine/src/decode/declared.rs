@@ -96,7 +96,7 @@ pub fn column(name: &str, source_type: &str, nullable: bool, modes: &Modes) -> R
 }
 
 /// A type as it is written: name, arguments, attributes.
-struct MysqlType {
+pub(super) struct MysqlType {
     base: String,
     /// Numbers in parentheses; none for ENUM and SET, whose labels are not needed.
     arguments: Vec<u32>,
@@ -114,7 +114,7 @@ fn split_arguments(rest: &str) -> Option<(&str, &str)> {
 }
 
 impl MysqlType {
-    fn parse(source_type: &str) -> Option<Self> {
+    pub(super) fn parse(source_type: &str) -> Option<Self> {
         let lower = source_type.trim().to_lowercase();
         // Parentheses that stand further behind are a default's or a comment's.
         let of_type = |base: &str| base.split_whitespace().nth(1).is_none() || base.starts_with("national ");
@@ -149,7 +149,13 @@ impl MysqlType {
         self.arguments.get(index).copied()
     }
 
-    fn is_decimal(&self) -> bool {
+    /// BIGINT UNSIGNED, by whatever name.
+    pub(super) fn is_unsigned_bigint(&self) -> bool {
+        matches!(self.base.as_str(), "bigint" | "int8" | "serial") && self.unsigned
+    }
+
+    /// DECIMAL, by whatever name.
+    pub(super) fn is_decimal(&self) -> bool {
         matches!(self.base.as_str(), "decimal" | "numeric" | "dec" | "fixed")
     }
 
@@ -174,19 +180,23 @@ impl MysqlType {
 
     fn tag_and_wire(&self, modes: &Modes) -> Option<(Tag, Wire)> {
         let precise = if modes.numeric_decimals { Wire::NumericDecimal } else { Wire::Base64Decimal };
-        Some(match self.base.as_str() {
-            "bigint" | "int8" | "serial" if self.unsigned => match modes.bigint_unsigned {
+        if self.is_unsigned_bigint() {
+            return Some(match modes.bigint_unsigned {
                 BigintUnsignedMode::Long => (Tag::Uint, Wire::WrappedInteger),
                 BigintUnsignedMode::Precise => (Tag::Uint, precise),
-            },
-            "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" | "int1" | "int2" | "int3" | "int4" | "int8" | "bool"
-            | "boolean" => (Tag::Int, Wire::Integer),
-            "decimal" | "numeric" | "dec" | "fixed" => match modes.decimal {
+            });
+        }
+        if self.is_decimal() {
+            return Some(match modes.decimal {
                 DecimalMode::Precise => (Tag::Decimal, precise),
                 DecimalMode::String => (Tag::Decimal, Wire::Text),
                 // The digits are lost already: to call it a decimal would promise what is not there.
                 DecimalMode::Double => (Tag::Double, Wire::Number),
-            },
+            });
+        }
+        Some(match self.base.as_str() {
+            "tinyint" | "smallint" | "mediumint" | "int" | "integer" | "bigint" | "int1" | "int2" | "int3" | "int4" | "int8" | "bool"
+            | "boolean" => (Tag::Int, Wire::Integer),
             "float" | "double" | "real" | "float4" | "float8" => (Tag::Double, Wire::Number),
             "bit" if self.argument(0).unwrap_or(1) == 1 => (Tag::Boolean, Wire::Boolean),
             "bit" => (Tag::Bits, Wire::Base64Bits),

@@ -18,6 +18,8 @@ pub(super) struct Envelope<'de> {
     /// First cells of the images.
     pub(super) before: Option<u32>,
     pub(super) after: Option<u32>,
+    /// Whether a value of the after image may be Debezium's mark of an unavailable one, or the row's own.
+    pub(super) is_after_ambiguous: bool,
     pub(super) source: Source<'de>,
 }
 
@@ -101,13 +103,13 @@ impl EnvelopeSeed<'_> {
         E::custom("fault")
     }
 
-    fn image<'de, A: MapAccess<'de>>(&mut self, map: &mut A, image: &'static str) -> Result<Option<u32>, A::Error> {
+    fn image<'de, A: MapAccess<'de>>(&mut self, map: &mut A, image: &'static str, ambiguous: &mut bool) -> Result<Option<u32>, A::Error> {
         let Some(shape) = self.shape else {
             map.next_value::<IgnoredAny>()?;
             return Ok(None);
         };
         let (order, cells, fault) = (&mut *self.order, &mut *self.cells, self.fault);
-        map.next_value_seed(RowSeed { shape, image, order, cells, fault, whole: true })
+        map.next_value_seed(RowSeed { shape, image, order, cells, ambiguous, fault, whole: true })
     }
 }
 
@@ -135,8 +137,8 @@ impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
             }
             envelope.members |= bit;
             match member {
-                Member::Before => envelope.before = self.image(&mut map, "before")?,
-                Member::After => envelope.after = self.image(&mut map, "after")?,
+                Member::Before => envelope.before = self.image(&mut map, "before", &mut false)?,
+                Member::After => envelope.after = self.image(&mut map, "after", &mut envelope.is_after_ambiguous)?,
                 Member::Source => map.next_value_seed(SourceSeed(&mut envelope.source))?,
                 Member::Op => match map.next_value_seed(ScalarSeed)? {
                     Scalar::Text(op) => {

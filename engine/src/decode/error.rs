@@ -106,6 +106,16 @@ pub enum Error {
         /// Its name.
         column: String,
     },
+    /// The row image has Debezium's mark in place of a value.
+    #[error(
+        "column {column} of the {image} image has Debezium's mark of a value that the binlog lacks: set binlog_row_image=FULL and binlog_row_value_options='' in MySQL; if they are set, the text is the row's own, and the row's next change brings it"
+    )]
+    UnavailableValue {
+        /// "before" or "after".
+        image: &'static str,
+        /// Its name.
+        column: String,
+    },
     /// The image which the `op` needs is missing.
     #[error("`{image}` is missing for op {op}: the record is not Debezium's, or a transform cut it")]
     MissingImage {
@@ -168,6 +178,7 @@ impl Error {
             Self::KeyNotInRow { .. } => "key-not-in-row",
             Self::UnknownColumn { .. } => "unknown-column",
             Self::IncompleteRow { .. } => "incomplete-row",
+            Self::UnavailableValue { .. } => "unavailable-value",
             Self::MissingImage { .. } => "missing-image",
             Self::Duplicate { .. } => "duplicate-member",
             Self::Value { .. } => "bad-value",

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 
-use super::cell::{CellSeed, Refusal};
+use super::cell::{CellSeed, Refusal, may_be_unavailable};
 use super::reader::Reader;
 use super::{Error, FaultSlot};
 use crate::change::{Cells, Column, Tag};
@@ -59,6 +59,16 @@ impl Shape {
         })
     }
 
+    /// A column of an update whose new value is Debezium's mark and not the row's own. Where the old image has the same text it was a value of
+    /// the row before, and still is.
+    pub(super) fn unavailable(&self, before: Option<u32>, after: u32, cells: &Cells) -> Option<String> {
+        let is_mark = |column: &usize| {
+            let new = cells.get(after as usize + column);
+            may_be_unavailable(new) && before.is_none_or(|before| cells.get(before as usize + column) != new)
+        };
+        (0..self.columns.len()).find(is_mark).map(|column| self.name(column))
+    }
+
     fn name(&self, index: usize) -> String {
         self.columns.get(index).map(|c| c.name.to_string()).unwrap_or_default()
     }
@@ -89,6 +99,8 @@ pub(super) struct RowSeed<'a> {
     /// The column expected at each position; learned from the rows themselves.
     pub(super) order: &'a mut Vec<u32>,
     pub(super) cells: &'a mut Cells,
+    /// Set where a value may be Debezium's mark of an unavailable one, or the row's own.
+    pub(super) ambiguous: &'a mut bool,
     /// Set where the error is not the JSON's.
     pub(super) fault: &'a FaultSlot,
     /// Whether every column must be there.
@@ -159,11 +171,12 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
             }
             let Some(&reader) = self.shape.readers.get(column) else { break };
             let mut refusal = None;
-            let seed = CellSeed { reader, cells: &mut *self.cells, index, refusal: &mut refusal };
+            let (cells, ambiguous) = (&mut *self.cells, &mut *self.ambiguous);
+            let seed = CellSeed { reader, cells, index, ambiguous, refusal: &mut refusal };
             if let Err(error) = map.next_value_seed(seed) {
                 let (image, column) = (self.image, self.shape.name(column));
                 return Err(match refusal {
-                    Some(Refusal::Unavailable) => self.fail(Error::IncompleteRow { image, column }),
+                    Some(Refusal::Unavailable) => self.fail(Error::UnavailableValue { image, column }),
                     Some(Refusal::Mismatch) => self.fail(Error::Value { image, column, expected: reader.expected() }),
                     None => error,
                 });

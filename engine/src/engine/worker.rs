@@ -203,10 +203,7 @@ impl Worker {
                 for PartitionLag { source, high, lag, idle, .. } in statistics.partitions {
                     let Some(lane) = self.lanes.get(&source) else { continue };
                     // Nothing was committed yet: all from the beginning on is left.
-                    if let Some(records) = lag.or_else(|| Some((high? - lane.start.offset).max(0))) {
-                        lane.meter.lag(records);
-                    }
-                    lane.meter.idle(idle);
+                    lane.meter.log(lag.or_else(|| Some((high? - lane.start.offset).max(0))), high, idle);
                 }
             }
             SourceEvent::Fault(_) => {}

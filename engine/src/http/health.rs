@@ -88,6 +88,10 @@ pub(super) struct Lane {
     /// Whether it has been given to a lane.
     runs: AtomicBool,
     waiting: AtomicBool,
+    /// Whether the log has records that were not fetched.
+    unread: AtomicBool,
+    /// The log's end, when all of it had been handed over last.
+    read_to: AtomicI64,
     /// Milliseconds since `Health::since`: the last progress, or when records began to wait.
     moved_ms: AtomicU64,
 }
@@ -144,6 +148,8 @@ impl Health {
             coming: Mutex::new(Some(coming.unwrap_or_else(|| Coming::since(now_ms)))),
             runs: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            read_to: AtomicI64::new(-1),
             moved_ms: AtomicU64::new(now_ms),
         });
         let mut state = self.lock();
@@ -289,8 +295,14 @@ impl Lane {
         {
             return Some(format!("partition {partition} of {topic} is not at work for {seconds} s: {}", coming.why()));
         }
-        let seconds = too_long(self.moved_ms.load(Ordering::Relaxed)).filter(|_| self.waiting.load(Ordering::Relaxed))?;
+        let seconds = too_long(self.moved_ms.load(Ordering::Relaxed)).filter(|_| self.has_records())?;
         Some(format!("partition {partition} of {topic} has records waiting and settled none for {seconds} s"))
+    }
+}
+
+impl Lane {
+    fn has_records(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) || self.unread.load(Ordering::Relaxed)
     }
 }
 
@@ -316,9 +328,23 @@ impl LaneHealth {
         }
     }
 
-    /// Records between the settled position and the end of the partition.
-    pub fn lag(&self, records: i64) {
-        self.lane.lag.store(records, Ordering::Relaxed);
+    /// What Kafka's client says of the log: the records between the settled position and its end, where these are known, and `read_to` where all was
+    /// handed over. A log that is not fetched, as where its broker is gone, has records waiting: from now on, where none did, so that there is
+    /// time for a first fetch. Behind the last record may stand a transaction's markers, which nobody settles: what was handed over once is no reason.
+    pub fn log(&self, lag: Option<i64>, end: Option<i64>, read_to: Option<i64>) {
+        if let Some(records) = lag {
+            self.lane.lag.store(records, Ordering::Relaxed);
+        }
+        if let Some(read_to) = read_to {
+            self.lane.read_to.store(read_to, Ordering::Relaxed);
+        }
+        let unread = read_to.is_none()
+            && lag.is_some_and(|records| records > 0)
+            && end.is_some_and(|end| end > self.lane.read_to.load(Ordering::Relaxed));
+        if unread && !self.lane.has_records() {
+            self.lane.moved_ms.store(self.health.now_ms(), Ordering::Relaxed);
+        }
+        self.lane.unread.store(unread, Ordering::Relaxed);
     }
 }
 
@@ -351,6 +377,37 @@ mod tests {
         lane.waiting(true);
         drop(lane);
         assert_eq!(health.reasons_at(3_600_000), Vec::<String>::new());
+    }
+
+    /// A leader that is gone fills no batch, and the statistics keep what they knew.
+    #[test]
+    fn a_partition_stalls_that_is_not_fetched() {
+        let health = Health::new(Duration::from_secs(60));
+        health.phase(Phase::Running);
+        let lane = health.lane_started("orders", &source());
+        let check = |stalls: bool| {
+            let expected = ["partition 2 of orders has records waiting and settled none for 61 s"];
+            assert_eq!(health.reasons_at(61_500), expected.get(..usize::from(stalls)).unwrap_or_default());
+        };
+        // Nothing was fetched yet.
+        lane.log(None, None, None);
+        check(false);
+        lane.log(Some(5), Some(15), None);
+        assert_eq!(health.reasons_at(59_000), Vec::<String>::new());
+        check(true);
+        lane.log(Some(0), Some(15), None);
+        check(false);
+        // All was handed over; what is behind the settled position is no record, whether or not its broker answers.
+        lane.log(Some(1), Some(16), Some(16));
+        check(false);
+        lane.log(Some(1), Some(16), None);
+        check(false);
+        lane.log(Some(2), Some(17), None);
+        check(true);
+        // The clock runs from when the first records waited, not from each look.
+        lane.lane.moved_ms.store(0, Ordering::Relaxed);
+        lane.log(Some(3), Some(18), None);
+        assert_eq!(lane.lane.moved_ms.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The control topic: one partition, compacted; keys and values as [`Entry`] has them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -21,6 +23,8 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The control topic in Kafka; made with the first use where it is missing.
 pub struct KafkaIdentities {
     settings: Settings,
+    /// Whether the topic's policy was asked for, and is not known to be wrong.
+    policy_asked: Arc<AtomicBool>,
     producer: FutureProducer,
     _closing: Closing<FutureProducer>,
 }
@@ -33,7 +37,7 @@ impl KafkaIdentities {
             message: format!("{error}; check [kafka] in the configuration"),
         })?;
         let closing = Closing::new("the control topic's producer", producer.clone());
-        Ok(Self { settings: settings.clone(), producer, _closing: closing })
+        Ok(Self { settings: settings.clone(), policy_asked: Arc::default(), producer, _closing: closing })
     }
 
     fn topic(&self) -> &str {
@@ -41,10 +45,15 @@ impl KafkaIdentities {
     }
 
     async fn read(&self, topics: &[String]) -> Result<HashMap<String, TopicRecord>, Error> {
-        let settings = self.settings.clone();
+        let (settings, policy_asked) = (self.settings.clone(), Arc::clone(&self.policy_asked));
         let scan = tokio::task::spawn_blocking(move || {
             let topic = settings.kafka.control_topic.as_str();
-            scan(&Lookup::new(&settings).map_err(|error| of_source(topic, error))?, topic)
+            let lookup = Lookup::new(&settings).map_err(|error| of_source(topic, error))?;
+            let known = scan(&lookup, topic)?;
+            if !policy_asked.load(Ordering::Relaxed) {
+                policy_asked.store(check_policy(&lookup, topic)?, Ordering::Relaxed);
+            }
+            Ok(known)
         });
         let mut all = scan.await.map_err(|error| away(self.topic(), error.to_string()))??;
         Ok(topics.iter().filter_map(|topic| all.remove_entry(topic)).collect())
@@ -66,6 +75,26 @@ impl Identities for KafkaIdentities {
 
     fn store<'a>(&'a self, topic: &'a str, entry: &'a Entry) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.write(topic, entry))
+    }
+}
+
+/// Refuses a topic that forgets. Returns whether there is an answer, for better or worse: where Kafka will not tell, that is said once.
+fn check_policy(lookup: &Lookup, topic: &str) -> Result<bool, Error> {
+    match lookup.cluster().is_known_to_be_compacted(topic) {
+        Ok(true) => Ok(true),
+        Ok(false) => {
+            tracing::warn!(
+                topic,
+                "whether the control topic is compacted is not known (DescribeConfigs needs DESCRIBE_CONFIGS on it): if it is not, it forgets what the topics are"
+            );
+            Ok(true)
+        }
+        // The topic was read, and whoever starts a partition asks the same broker for its topic: nothing is gained by waiting here.
+        Err(source::Error::Away { message }) => {
+            tracing::debug!(topic, error = message, "the control topic's policy is asked for again with the next look");
+            Ok(false)
+        }
+        Err(error) => Err(of_source(topic, error)),
     }
 }
 

@@ -47,14 +47,13 @@ impl Meter {
         })
     }
 
-    /// How far behind the partition's end the committed position is.
-    pub fn lag(&self, records: i64) {
-        self.lane.lag.set(records);
-        self.health.lag(records);
-    }
-
-    /// What the statistics say of the partition's end; `None` while there is something to read.
-    pub(crate) fn idle(&self, idle: Option<Idle>) {
+    /// What the statistics say: how far behind the log's end the committed position is, where that end is, and what was found there; `None` while
+    /// there is something to read.
+    pub(crate) fn log(&self, lag: Option<i64>, end: Option<i64>, idle: Option<Idle>) {
+        if let Some(records) = lag {
+            self.lane.lag.set(records);
+        }
+        self.health.log(lag, end, idle.map(|idle| idle.end));
         let mut at_end = self.at_end();
         let before = at_end.take().map(|AtEnd { last, .. }| last);
         *at_end = idle.map(|last| AtEnd { last, before: before.filter(|b| (b.read, b.end) == (last.read, last.end)) });
@@ -141,7 +140,8 @@ impl Meter {
         let seconds_since = |ms: i64| (now_ms - ms).max(0) as f64 / 1000.0;
         for (record, changed) in records.records.iter().zip(changed_at) {
             let Some((changed_at_us, snapshot)) = changed else { continue };
-            if !snapshot {
+            // A null value has Kafka's time alone, long after the change where a log is compacted: MySQL's is not known.
+            if !snapshot && record.value.is_some() {
                 from_source.observe(seconds_since(changed_at_us / 1000));
             }
             if let Some(timestamp_ms) = record.timestamp_ms {
@@ -191,5 +191,31 @@ fn trap(error: &transform::Error) -> Option<&'static str> {
         E::BrokenOutcome { .. } => Some("contract"),
         E::GuestError { .. } => Some("error"),
         E::Rejected { .. } | E::OpenFailed { .. } | E::GivenUp { .. } | E::Unavailable { .. } | E::NoPlace { .. } => None,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test may fail by panicking")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::http::Health;
+    use crate::plan::Planned;
+
+    #[test]
+    fn a_null_value_has_no_time_of_its_source() {
+        let metrics = Metrics::new().expect("metrics");
+        let source = TopicPartition::new("orders", 0);
+        let health = Health::new(Duration::from_secs(60)).lane_started("orders", &source);
+        let meter = Meter::new(&metrics, health, "orders", &source);
+        let mut records = RecordBatch::new(source);
+        for (offset, value) in [(0, Some(&b"{}"[..])), (1, None)] {
+            records.push(offset, Some(7), Some(b"{}"), value, []).expect("it fits");
+        }
+        meter.read();
+        meter.settled(&records, &[Some((7000, false)); 2], &Outcomes::new(&[Planned::Filtered; 2]), 2, 9);
+        let route = metrics.route("orders");
+        assert_eq!((route.from_source_seconds.get_sample_count(), route.from_kafka_seconds.get_sample_count()), (1, 2));
     }
 }

@@ -52,7 +52,7 @@ metrics! {
     SWEPT = "streamsync_swept_total", "counter", ["sink"], "Documents removed at the end of a rebuild, because it did not write them again.";
     CONSUMER_LAG_RECORDS = "streamsync_consumer_lag_records", "gauge", ["topic", "partition"], "Records between the settled position and the end of the partition.";
     LAST_SETTLED_SECONDS = "streamsync_last_settled_timestamp_seconds", "gauge", ["topic", "partition"], "When the partition last settled a record, in seconds since the Unix epoch.";
-    END_TO_END_SECONDS = "streamsync_end_to_end_seconds", "histogram", ["route", "from"], "Latency until all sinks acknowledged a record: from=source counts from the change in MySQL, without snapshots; from=kafka from Kafka's timestamp.";
+    END_TO_END_SECONDS = "streamsync_end_to_end_seconds", "histogram", ["route", "from"], "Latency until all sinks acknowledged a record: from=source counts from the change in MySQL, without snapshots and null values; from=kafka from Kafka's timestamp.";
     KAFKA_UP = "streamsync_kafka_up", "gauge", [], "0 while no broker answers, or the consumer group has not taken this worker in.";
     PARTITIONS_ASSIGNED = "streamsync_partitions_assigned", "gauge", [], "Partitions that this worker has.";
     PREPARED_BATCHES = "streamsync_prepared_batches", "gauge", [], "Batches that are prepared and wait for their write.";

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
@@ -130,7 +130,27 @@ impl Cluster {
         metadata.map_err(|error| Error::Away { message: format!("{}: {error}", self.brokers) })
     }
 
+    /// Whether a topic keeps the last record of each key for ever, as far as Kafka tells: `false` where it does not. An error names the remedy.
+    pub fn is_known_to_be_compacted(&self, topic: &str) -> Result<bool, Error> {
+        let config = self.config(topic)?;
+        let Some(policy) = config.as_ref().and_then(|config| value(config, "cleanup.policy")) else { return Ok(false) };
+        compacted_alone(topic, policy).map(|()| true)
+    }
+
     fn retention(&self, topic: &str) -> Result<(CleanupPolicy, Option<i64>), Error> {
+        let Some(config) = self.config(topic)? else {
+            tracing::warn!(
+                topic,
+                "the topic's configuration was not told (DescribeConfigs needs DESCRIBE_CONFIGS on the topic): its cleanup policy is taken for `delete`"
+            );
+            return Ok((CleanupPolicy::DELETE, None));
+        };
+        let policy = value(&config, "cleanup.policy").map_or(CleanupPolicy::DELETE, CleanupPolicy::parse);
+        Ok((policy, value(&config, "delete.retention.ms").and_then(|v| v.parse().ok())))
+    }
+
+    /// A topic's configuration; `None`: Kafka will not tell it.
+    fn config(&self, topic: &str) -> Result<Option<ConfigResource>, Error> {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let resources = [ResourceSpecifier::Topic(topic)];
         let answer = match wait(self.admin.describe_configs(&resources, &options), REQUEST_TIMEOUT + Duration::from_secs(1)) {
@@ -138,16 +158,7 @@ impl Cluster {
             Some(Err(error)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
             None => Err(RDKafkaErrorCode::OperationTimedOut),
         };
-        let Some(config) = told(topic, "its configuration", answer)? else {
-            tracing::warn!(
-                topic,
-                "the topic's configuration was not told (DescribeConfigs needs DESCRIBE_CONFIGS on the topic): its cleanup policy is taken for `delete`"
-            );
-            return Ok((CleanupPolicy::DELETE, None));
-        };
-        let value = |name| config.get(name).and_then(|entry| entry.value.as_deref());
-        let policy = value("cleanup.policy").map_or(CleanupPolicy::DELETE, CleanupPolicy::parse);
-        Ok((policy, value("delete.retention.ms").and_then(|v| v.parse().ok())))
+        told(topic, "its configuration", answer)
     }
 
     /// Creates a topic of one partition unless it is there. `config` are topic configurations.
@@ -177,6 +188,23 @@ impl Cluster {
             },
         }
     }
+}
+
+fn value<'c>(config: &'c ConfigResource, name: &str) -> Option<&'c str> {
+    config.get(name).and_then(|entry| entry.value.as_deref())
+}
+
+/// Refuses a policy under which a record goes though no later one of its key has come: `compact,delete` is no better than `delete`.
+fn compacted_alone(topic: &str, policy: &str) -> Result<(), Error> {
+    if CleanupPolicy::parse(policy) == (CleanupPolicy { compact: true, delete: false }) {
+        return Ok(());
+    }
+    Err(Error::Setup {
+        message: format!(
+            "topic {topic} has cleanup.policy={policy}: what it says of the routes' topics would be deleted by its age; keep the last record \
+             of each key: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=compact"
+        ),
+    })
 }
 
 /// What Kafka answered of a topic, which it has listed before. `None`: it will not tell, now or later (an old broker, a missing right). A broker that is away will, so that
@@ -219,5 +247,21 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_topic_is_compacted_and_nothing_else() {
+        let refused = |policy: &str| compacted_alone("streamsync.control", policy).err().map(|error| error.to_string());
+        assert_eq!([refused("compact"), refused(" compact")], [None, None]);
+        for policy in ["delete", "compact,delete", "delete, compact", ""] {
+            let told = refused(policy).unwrap_or_default();
+            let remedy = "--entity-name streamsync.control --add-config cleanup.policy=compact";
+            assert!(told.contains(&format!("cleanup.policy={policy}:")) && told.contains(remedy), "{policy}: {told}");
+        }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Outcomes(Vec<Outcome>);
 
 impl Outcomes {
     /// As far as the plan tells them. A record with writes has the last outcome until one of them is known.
-    pub(super) fn new(planned: &[Planned]) -> Self {
+    pub(crate) fn new(planned: &[Planned]) -> Self {
         let outcome = |planned: &Planned| match planned {
             Planned::Superseded => Outcome::Superseded,
             Planned::Writes | Planned::Filtered | Planned::Faulty => Outcome::Filtered,

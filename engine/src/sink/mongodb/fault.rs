@@ -64,10 +64,10 @@ impl Fault {
             ErrorKind::ServerSelection { message, .. } if message.contains("wire version") => {
                 Self::Setup(format!("{what}: {message}; MongoDB 5.0 or a compatible server is needed"))
             }
-            ErrorKind::Io(io) => Self::Away(format!("{what}: {io}")),
+            ErrorKind::Io(io) => Self::Away(format!("{what}: {}", with_authorities(io.to_string()))),
             ErrorKind::ServerSelection { message, .. }
             | ErrorKind::ConnectionPoolCleared { message, .. }
-            | ErrorKind::DnsResolve { message, .. } => Self::Away(format!("{what}: {message}")),
+            | ErrorKind::DnsResolve { message, .. } => Self::Away(format!("{what}: {}", with_authorities(message.clone()))),
             _ => Self::Away(format!("{what}: the server's answer was not understood")),
         }
     }
@@ -140,6 +140,17 @@ impl Fault {
         let code_name = error.elements().find("codeName").and_then(Value::as_text).unwrap_or_default();
         Self::Away(format!("{what}: no majority has acknowledged the write: {}", named(code, code_name)))
     }
+}
+
+/// Adds whom the driver trusts to what it says of a server's certificate. It may be renewed while the sink waits: that is no set-up.
+fn with_authorities(message: String) -> String {
+    if !message.contains("invalid peer certificate") {
+        return message;
+    }
+    format!(
+        "{message}; the driver trusts Mozilla's authorities and not the system's: name the one that signed the server's certificate with \
+         tlsCAFile in the sink's uri, and the server as its certificate does"
+    )
 }
 
 /// An element of `writeErrors`.
@@ -320,6 +331,11 @@ mod tests {
         {
             check_kind(&std::io::Error::from(io).into(), "Away");
         }
+        let stranger = std::io::Error::new(Io::InvalidData, "invalid peer certificate: UnknownIssuer").into();
+        check_kind(
+            &stranger,
+            "Away(\"update shop.orders: invalid peer certificate: UnknownIssuer; the driver trusts Mozilla's authorities",
+        );
         for (code, name, expected) in [
             (13, "Unauthorized", "Setup"),
             (59, "CommandNotFound", "Setup"),
