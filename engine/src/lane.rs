@@ -298,7 +298,7 @@ async fn prepare_all(
         let guested = prepare.guested();
         meter.prepared(&prepared, &guested);
         let deployed = prepare.deployed();
-        if let Err(failed) = breaker.batch(&prepared, &guested) {
+        if let Err(failed) = breaker.batch(&prepared) {
             return End::Halted(Halt::of_module(deployed, &failed));
         }
         let waiting = meter::Waiting::begin(&shared.metrics.prepared_batches);

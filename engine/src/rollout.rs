@@ -6,6 +6,7 @@
 
 mod comparison;
 mod desk;
+mod prepare;
 mod recent;
 mod request;
 mod watch;
@@ -56,7 +57,26 @@ pub struct Second {
     pub canary_percent: u32,
 }
 
+/// Two modules that are compared. What was found of another pair says nothing of this one.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    first: Arc<Module>,
+    pub(crate) second: Arc<Second>,
+}
+
+impl Pair {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.first, &other.first) && Arc::ptr_eq(&self.second, &other.second)
+    }
+}
+
 impl Deployed {
+    /// Both modules, where there are two.
+    pub(crate) fn pair(&self) -> Option<Pair> {
+        let second = self.second.as_ref()?;
+        Some(Pair { first: Arc::clone(&self.module), second: Arc::clone(second) })
+    }
+
     /// What replaces it.
     pub(crate) fn next(&self, route: Arc<RouteSettings>, module: Arc<Module>, second: Option<Arc<Second>>) -> Self {
         let canary = |second: &Option<Arc<Second>>| second.as_ref().filter(|second| second.canary_percent > 0).map(Arc::as_ptr);
@@ -127,12 +147,14 @@ impl RouteRollout {
     /// Lanes adopt it between two batches.
     pub fn deploy(&self, deployed: Deployed) {
         self.lanes.send_modify(|lanes| lanes.stuck.clear());
-        let second = |deployed: &Deployed| deployed.second.as_ref().map(Arc::as_ptr);
-        if second(&deployed) != second(&self.deployed()) {
-            *self.comparison() = Comparison::default();
-        }
         self.budget.renew(&deployed);
-        self.deployed.send_replace(Arc::new(deployed));
+        let pair = deployed.pair();
+        // Whoever adds to it looks what runs while it holds it.
+        let mut comparison = self.comparison();
+        let before = self.deployed.send_replace(Arc::new(deployed)).pair();
+        if !pair.zip(before).is_some_and(|(pair, before)| pair.is(&before)) {
+            *comparison = Comparison::default();
+        }
     }
 
     /// The route halts; returned is the halt that counts, where it was halted before.
@@ -199,14 +221,15 @@ impl RouteRollout {
         lanes.stuck.values().map(|(source, why)| format!("partition {} stays with the module before: {why}", source.partition)).collect()
     }
 
-    /// Adds what a lane has compared, where the second guest is still the same.
-    pub(crate) fn compared(&self, second: &Arc<Second>, source: &TopicPartition, compared: Compared) {
-        if self.deployed().second.as_ref().is_some_and(|now| Arc::ptr_eq(now, second)) {
-            self.comparison().add(source, compared);
+    /// Adds what a lane has compared, where both modules are still the same.
+    pub(crate) fn compared(&self, pair: &Pair, source: &TopicPartition, compared: Compared) {
+        let mut comparison = self.comparison();
+        if self.deployed().pair().is_some_and(|now| now.is(pair)) {
+            comparison.add(source, compared);
         }
     }
 
-    /// What was compared since the second guest came.
+    /// What was compared since the younger of both modules came.
     pub fn comparison(&self) -> MutexGuard<'_, Comparison> {
         // What a panicking thread left behind is whole enough to be shown.
         self.comparison.lock().unwrap_or_else(PoisonError::into_inner)

@@ -108,9 +108,13 @@ pub(super) async fn rollout(command: RolloutCommand) -> Exit {
         path: "shadow",
         body: None,
     });
-    let mut answer = send(ask, &url, token.secret()).await;
-    if let (Ok(_), Some(shown)) = (&answer, shown) {
-        answer = send(shown, &url, token.secret()).await;
+    let mut answer = send(ask, &url, token.secret(), PATIENCE).await;
+    if let (Ok(changed), Some(shown)) = (&mut answer, shown) {
+        let left_out = changed.get_mut("left_out").map(Value::take);
+        answer = send(shown, &url, token.secret(), PATIENCE).await;
+        if let (Ok(Value::Object(shown)), Some(left_out)) = (&mut answer, left_out) {
+            shown.insert("left_out".to_owned(), left_out);
+        }
     }
     match answer {
         Ok(answer) => {
@@ -124,9 +128,15 @@ pub(super) async fn rollout(command: RolloutCommand) -> Exit {
     }
 }
 
-async fn send(ask: Ask, url: &str, token: &str) -> Result<Value, String> {
-    let away = |error: reqwest::Error| format!("{url}: {}; is the worker running, and is --url its http.listen?", chain(&error));
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().map_err(away)?;
+async fn send(ask: Ask, url: &str, token: &str, patience: Duration) -> Result<Value, String> {
+    let away = |error: reqwest::Error| match error.is_timeout() && !error.is_connect() {
+        true => format!(
+            "{url} has not answered within {} s: the worker was reached, and may still carry this out; its status page and its log say what runs",
+            patience.as_secs()
+        ),
+        false => format!("{url}: {}; is the worker running, and is --url its http.listen?", chain(&error)),
+    };
+    let client = reqwest::Client::builder().timeout(patience).no_proxy().build().map_err(away)?;
     let mut request = client.request(ask.method, url).bearer_auth(token);
     if let Some(body) = &ask.body {
         request = request.json(body);
@@ -170,10 +180,12 @@ fn told(answer: &Value) -> Vec<String> {
         if !text("/halted").is_empty() {
             lines.push(format!("the route stays halted: {}", text("/halted")));
         }
+        lines.extend(left_out(answer));
         return lines;
     }
     let mut lines = vec![format!("second module sha256 {}, canary {} %", text("/sha256"), number("/canary_percent"))];
     lines.push(format!("equal {}, different {}, failed {}", number("/equal"), number("/different"), number("/failed")));
+    lines.extend(left_out(answer));
     for found in answer.get("newest").and_then(Value::as_array).into_iter().flatten() {
         let names: Vec<&str> = found.get("differs").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let of =
@@ -183,7 +195,15 @@ fn told(answer: &Value) -> Vec<String> {
     lines
 }
 
+/// Targets that the module does not write, which may be a mistake.
+fn left_out(answer: &Value) -> Option<String> {
+    let targets: Vec<&str> = answer.get("left_out")?.as_array()?.iter().filter_map(Value::as_str).collect();
+    let list = targets.join(", ");
+    (!targets.is_empty()).then(|| format!("the module leaves out {list}: rows that change have no document there any more"))
+}
+
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "a test may fail by panicking")]
 mod tests {
     use super::*;
 
@@ -209,13 +229,28 @@ mod tests {
             changed("ran beside", false, Some("mend MySQL")),
             expected("not tried, because it ran beside the one before; runs on 3 partitions", Some("the route stays halted: mend MySQL"))
         );
-        let shown = json!({ "sha256": "cc", "canary_percent": 5, "equal": 7, "different": 1, "failed": 0,
+        let shown = json!({ "sha256": "cc", "canary_percent": 5, "equal": 7, "different": 1, "failed": 0, "left_out": ["mongodb", "search"],
             "newest": [{ "key": "42", "partition": 1, "offset": 9, "differs": ["redis.total", "mongodb.total"] }] });
         let expected = [
             "second module sha256 cc, canary 5 %",
             "equal 7, different 1, failed 0",
+            "the module leaves out mongodb, search: rows that change have no document there any more",
             "  key 42 (partition 1 offset 9): redis.total, mongodb.total",
         ];
         assert_eq!(told(&shown), expected);
+    }
+
+    /// A worker that is still at it is not one that is away.
+    #[tokio::test]
+    async fn no_answer_in_time_is_not_taken_for_no_worker() {
+        crate::machine::use_ring();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/routes/rows/module", silent.local_addr().expect("an address"));
+        let ask = || Ask { method: reqwest::Method::POST, path: "module", body: None };
+        let message = send(ask(), &url, "token", Duration::from_millis(200)).await.expect_err("no answer");
+        assert!(message.contains("has not answered within") && message.contains("may still carry this out"), "{message}");
+        drop(silent);
+        let message = send(ask(), &url, "token", Duration::from_secs(5)).await.expect_err("nobody there");
+        assert!(message.contains("is the worker running"), "{message}");
     }
 }

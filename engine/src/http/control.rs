@@ -135,7 +135,7 @@ async fn change(control: &Control, route: &str, change: Change) -> Response {
 }
 
 fn told(done: &Done) -> serde_json::Value {
-    let Done { name, version, digest, before, tried, partitions, late, lifted, halted } = done;
+    let Done { name, version, digest, before, tried, partitions, late, lifted, halted, left_out } = done;
     json!({
         "module": { "name": name, "version": version, "sha256": digest },
         "before": before,
@@ -150,6 +150,7 @@ fn told(done: &Done) -> serde_json::Value {
         "late_partitions": late,
         "lifted": lifted,
         "halted": halted,
+        "left_out": left_out,
     })
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::second::{Observed, canary};
+use super::breaker::Decided;
+use super::second::{Canary, Observed};
 use crate::change::PassedOver;
 use crate::config::RouteSettings;
 use crate::decode::Decoder;
@@ -12,10 +13,10 @@ use crate::fence::Generation;
 use crate::identity::{FirstSeen, History, Seen};
 use crate::plan::compare::Compared;
 use crate::plan::{Planned, Planner, WritePlan};
-use crate::rollout::{Changes, Deployed, Follower, RouteRollout, Second};
-use crate::route::Router;
+use crate::rollout::{Changes, Deployed, Follower, Pair, RouteRollout};
+use crate::route::{RoutedBatch, Router};
 use crate::source::{RecordBatch, TopicPartition};
-use crate::transform::{Guest, GuestStats, SetupError};
+use crate::transform::{Guest, GuestBatch, GuestStats, SetupError};
 
 /// A lane's own decoder, router, guest and planner.
 pub enum Prepare {
@@ -46,9 +47,9 @@ pub struct RouteStages {
 /// What a second guest does with the lane's batches.
 enum Seconded {
     /// It is shown some of them, beside the way.
-    Shadow(Arc<Second>),
+    Shadow(Pair),
     /// It decides its share of the keys.
-    Canary(Arc<Second>, Box<Guest>),
+    Canary(Box<Canary>),
 }
 
 /// A plan, and what preparing it took.
@@ -64,7 +65,9 @@ pub(super) struct Prepared {
     /// Events that the second guest was not shown.
     pub(super) unobserved: u64,
     /// What came of a canary.
-    pub(super) compared: Option<(Arc<Second>, Compared)>,
+    pub(super) compared: Option<(Pair, Compared)>,
+    /// What came of the events in the guests.
+    pub(super) decided: Decided,
 }
 
 /// How long each stage took for a batch.
@@ -80,8 +83,6 @@ pub(super) struct Timing {
 pub(super) struct Guested {
     pub(super) calls: u64,
     pub(super) restarts: u64,
-    pub(super) answered_events: u64,
-    pub(super) failed_events: u64,
     pub(super) memory_grown_bytes: i64,
     pub(super) counters: Vec<(String, u64)>,
 }
@@ -90,8 +91,6 @@ impl Guested {
     fn add(&mut self, seen: &mut GuestStats, now: &GuestStats) {
         self.calls += now.calls.saturating_sub(seen.calls);
         self.restarts += now.restarts.saturating_sub(seen.restarts);
-        self.answered_events += now.answered_events.saturating_sub(seen.answered_events);
-        self.failed_events += now.failed_events.saturating_sub(seen.failed_events);
         self.memory_grown_bytes += now.memory_bytes as i64 - seen.memory_bytes as i64;
         for (name, count) in &now.counters {
             let by = count.saturating_sub(seen.counters.get(name).copied().unwrap_or_default());
@@ -220,13 +219,20 @@ impl Prepare {
 
 /// The second guest, where the route has one.
 fn seconded(deployed: &Deployed, rollout: &RouteRollout) -> Result<Option<Seconded>, SetupError> {
-    let Some(second) = &deployed.second else { return Ok(None) };
-    let second = Arc::clone(second);
-    if second.canary_percent == 0 {
-        return Ok(Some(Seconded::Shadow(second)));
+    let Some(pair) = deployed.pair() else { return Ok(None) };
+    if pair.second.canary_percent == 0 {
+        return Ok(Some(Seconded::Shadow(pair)));
     }
-    let guest = Guest::new(Arc::clone(&second.module), Arc::clone(&second.route), rollout.sinks())?;
-    Ok(Some(Seconded::Canary(second, Box::new(guest))))
+    Ok(Some(Seconded::Canary(Box::new(Canary::new(pair, rollout.sinks())?))))
+}
+
+/// The guest's answers, where nobody else decides.
+fn alone(guest: &mut Guest, routed: RoutedBatch) -> (GuestBatch, Decided) {
+    let counts = |guest: &Guest| (guest.stats().answered_events, guest.stats().failed_events);
+    let before = counts(guest);
+    let answers = guest.apply(routed);
+    let now = counts(guest);
+    (answers, Decided { answered: now.0.saturating_sub(before.0), failed: now.1.saturating_sub(before.1), ..Decided::default() })
 }
 
 impl RouteStages {
@@ -303,23 +309,24 @@ impl RouteStages {
         let decoded = Instant::now();
         let routed = self.router.route(changes);
         let mut prepared = Prepared { passed_over, ..Prepared::default() };
-        let answers = match &mut self.second {
-            None => self.guest.apply(routed),
-            Some(Seconded::Shadow(second)) => {
-                let answers = self.guest.apply(routed);
+        let (answers, decided) = match &mut self.second {
+            None => alone(&mut self.guest, routed),
+            Some(Seconded::Shadow(pair)) => {
+                let (answers, decided) = alone(&mut self.guest, routed);
                 if observe {
-                    prepared.observed = Some(Observed::new(second, &answers));
+                    prepared.observed = Some(Observed::new(pair, &answers));
                 } else {
                     prepared.unobserved = answers.routed.batch.events.len() as u64;
                 }
-                answers
+                (answers, decided)
             }
-            Some(Seconded::Canary(second, guest)) => {
-                let (answers, compared) = canary(&mut self.guest, guest, second, routed);
-                prepared.compared = Some((Arc::clone(second), compared));
-                answers
+            Some(Seconded::Canary(canary)) => {
+                let (answers, compared, decided) = canary.decide(&mut self.guest, routed, self.generation);
+                prepared.compared = Some((canary.pair.clone(), compared));
+                (answers, decided)
             }
         };
+        prepared.decided = decided;
         let transformed = Instant::now();
         prepared.plan = self.planner.plan(answers, self.generation);
         prepared.timing = Timing { decode: decoded - start, transform: transformed - decoded, plan: transformed.elapsed() };
@@ -330,12 +337,10 @@ impl RouteStages {
     fn guested(&mut self) -> Guested {
         let mut guested = Guested::default();
         guested.add(&mut self.seen.0, self.guest.stats());
-        let failed_events = guested.failed_events;
         match &self.second {
-            Some(Seconded::Canary(_, guest)) => guested.add(&mut self.seen.1, guest.stats()),
+            Some(Seconded::Canary(canary)) => guested.add(&mut self.seen.1, canary.stats()),
             Some(Seconded::Shadow(_)) | None => guested.add(&mut self.seen.1, &GuestStats::default()),
         }
-        // What the second one fails on is the first one's to answer.
-        Guested { failed_events, ..guested }
+        guested
     }
 }

@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::breaker::Decided;
 use super::{Order, Shared, ended, on_a_thread};
 use crate::change::{ChangeBatch, ChangeEvent};
 use crate::config::SinkSettings;
+use crate::fence::Generation;
 use crate::plan::compare::{Compared, Said, compare, share};
-use crate::plan::{Fault, RecordFault};
-use crate::rollout::{MAX_DIFFERENCES, RouteRollout, Second};
+use crate::plan::{Fault, Planner, RecordFault};
+use crate::rollout::{MAX_DIFFERENCES, Pair, RouteRollout, Second};
 use crate::route::RoutedBatch;
 use crate::source::RecordBatch;
-use crate::transform::canary::divide;
-use crate::transform::{Guest, GuestBatch, GuestGroup, SetupError};
+use crate::transform::canary::{Answers, answered, divide, failed};
+use crate::transform::{Guest, GuestBatch, GuestGroup, GuestStats, SetupError};
 
 /// The longest rest after a comparison.
 const MAX_REST: Duration = Duration::from_secs(1);
@@ -22,15 +24,16 @@ const MAX_REST: Duration = Duration::from_secs(1);
 /// A batch with the first guest's answers, for the second one.
 #[derive(Debug)]
 pub(super) struct Observed {
-    second: Arc<Second>,
-    batch: ChangeBatch,
+    pair: Pair,
+    /// On the second module's way, with what was met before the first guest.
+    routed: RoutedBatch,
     groups: Vec<GuestGroup>,
     faults: Vec<RecordFault>,
 }
 
 impl Observed {
     /// A copy of all that a guest and a comparison look at: the records' own bytes are not among it.
-    pub(super) fn new(second: &Arc<Second>, answered: &GuestBatch) -> Self {
+    pub(super) fn new(pair: &Pair, answered: &GuestBatch) -> Self {
         let of = &answered.routed.batch;
         let records = RecordBatch { source: of.records.source.clone(), records: of.records.records.clone(), ..RecordBatch::default() };
         let batch = ChangeBatch {
@@ -45,22 +48,42 @@ impl Observed {
             Fault::Decode(_) | Fault::Route(_) | Fault::Plan(_) | Fault::Sink(_) => None,
         };
         let faults = answered.faults.iter().filter_map(fault).collect();
-        Self { second: Arc::clone(second), batch, groups: answered.groups.clone(), faults }
+        let routed = RoutedBatch { route: Arc::clone(&pair.second.route), batch, faults: Vec::new() };
+        Self { pair: pair.clone(), routed, groups: answered.groups.clone(), faults }
+    }
+}
+
+/// A second guest, and what plans its answers: a document that can't be stored is a failure like any other.
+struct Trying {
+    guest: Guest,
+    planner: Planner,
+}
+
+impl Trying {
+    fn new(second: &Second, sinks: &[SinkSettings]) -> Result<Self, SetupError> {
+        let guest = Guest::new(Arc::clone(&second.module), Arc::clone(&second.route), sinks)?;
+        Ok(Self { guest, planner: Planner::new(&second.route, &second.module.digest) })
+    }
+
+    fn answers(&mut self, routed: &RoutedBatch, chosen: impl Fn(&ChangeEvent) -> bool, generation: Generation) -> Answers {
+        let (groups, mut faults) = self.guest.answers(&routed.batch, chosen);
+        faults.extend(self.planner.unstorable(routed, &groups, &faults, generation));
+        (groups, faults)
     }
 }
 
 /// The second guest beside the way.
 #[derive(Default)]
 struct Shadow {
-    running: Option<(Arc<Second>, Option<Guest>)>,
+    running: Option<(Arc<Second>, Option<Trying>)>,
 }
 
 impl Shadow {
     /// `None`: the guest has found no place yet.
     fn compare(&mut self, observed: &Observed, sinks: &[SinkSettings]) -> Option<Compared> {
-        let second = &observed.second;
+        let second = &observed.pair.second;
         if self.running.as_ref().is_none_or(|(running, _)| !Arc::ptr_eq(running, second)) {
-            let guest = Guest::new(Arc::clone(&second.module), Arc::clone(&second.route), sinks)
+            let guest = Trying::new(second, sinks)
                 .inspect_err(|error| tracing::warn!(route = second.route.name, error = %error, "the second module is not compared"));
             if guest.as_ref().is_err_and(SetupError::is_passing) {
                 self.running = None;
@@ -68,12 +91,14 @@ impl Shadow {
             }
             self.running = Some((Arc::clone(second), guest.ok()));
         }
-        let Some((_, Some(guest))) = &mut self.running else {
-            return Some(Compared { failed: observed.batch.events.len() as u64, ..Compared::default() });
+        let batch = &observed.routed.batch;
+        let Some((_, Some(second))) = &mut self.running else {
+            return Some(Compared { failed: batch.events.len() as u64, ..Compared::default() });
         };
-        let (groups, faults) = guest.answers(&observed.batch, |_| true);
+        // Any generation will do: nothing is compared with what a store has.
+        let (groups, faults) = second.answers(&observed.routed, |_| true, Generation::FIRST);
         let first = Said { groups: &observed.groups, faults: &observed.faults };
-        Some(compare(&observed.batch, first, Said { groups: &groups, faults: &faults }, &|_| true, MAX_DIFFERENCES))
+        Some(compare(batch, first, Said { groups: &groups, faults: &faults }, &|_| true, MAX_DIFFERENCES))
     }
 
     /// A guest that is no longer the route's second one has its place no more.
@@ -118,12 +143,13 @@ pub(super) async fn shadow_all(
             return;
         };
         shadow = returned;
+        let batch = &next.routed.batch;
         match compared {
             Some(compared) => {
-                rollout.compared(&next.second, &next.batch.records.source, compared.clone());
+                rollout.compared(&next.pair, &batch.records.source, compared.clone());
                 metrics.shadow(&compared);
             }
-            None => metrics.shadow_skipped(next.batch.events.len() as u64),
+            None => metrics.shadow_skipped(batch.events.len() as u64),
         }
         let rest = began.elapsed().min(MAX_REST);
         tokio::select! { biased; () = ended(&mut orders) => return, () = tokio::time::sleep(rest) => {} }
@@ -131,18 +157,42 @@ pub(super) async fn shadow_all(
 }
 
 /// The second guest on the way: it decides its share of the keys, and the first one what it fails on.
-pub(super) fn canary(first: &mut Guest, second: &mut Guest, of: &Second, routed: RoutedBatch) -> (GuestBatch, Compared) {
-    let chosen = share(&routed.batch, of.canary_percent);
-    let is_chosen = |event: &ChangeEvent| chosen.get(event.record as usize).copied().unwrap_or(false);
-    let answers = first.answers(&routed.batch, |_| true);
-    let others = second.answers(&routed.batch, is_chosen);
-    let compared = compare(
-        &routed.batch,
-        Said { groups: &answers.0, faults: &answers.1 },
-        Said { groups: &others.0, faults: &others.1 },
-        &is_chosen,
-        MAX_DIFFERENCES,
-    );
-    let ((groups, faults), decided) = divide(&routed.batch, answers, others, &of.module.digest);
-    (GuestBatch { routed, groups, faults, canary: Some(decided) }, compared)
+pub(super) struct Canary {
+    pub(super) pair: Pair,
+    trying: Trying,
+}
+
+impl Canary {
+    pub(super) fn new(pair: Pair, sinks: &[SinkSettings]) -> Result<Self, SetupError> {
+        let trying = Trying::new(&pair.second, sinks)?;
+        Ok(Self { pair, trying })
+    }
+
+    pub(super) fn stats(&self) -> &GuestStats {
+        self.trying.guest.stats()
+    }
+
+    pub(super) fn decide(&mut self, first: &mut Guest, routed: RoutedBatch, generation: Generation) -> (GuestBatch, Compared, Decided) {
+        let Second { canary_percent, module, .. } = &*self.pair.second;
+        let chosen = share(&routed.batch, *canary_percent);
+        let in_share = |record: u32| chosen.get(record as usize).copied().unwrap_or(false);
+        let is_chosen = |event: &ChangeEvent| in_share(event.record);
+        let answers = first.answers(&routed.batch, |_| true);
+        let others = self.trying.answers(&routed, is_chosen, generation);
+        let compared = compare(
+            &routed.batch,
+            Said { groups: &answers.0, faults: &answers.1 },
+            Said { groups: &others.0, faults: &others.1 },
+            &is_chosen,
+            MAX_DIFFERENCES,
+        );
+        let ((groups, faults), canary) = divide(&routed.batch, answers, others, &module.digest);
+        let decided = Decided {
+            answered: answered(&routed.batch, &groups, &faults),
+            failed: failed(&faults).filter(|record| !in_share(*record)).count() as u64,
+            canary_answered: answered(&routed.batch, &canary.groups, &faults),
+            both_failed: failed(&faults).filter(|record| in_share(*record)).count() as u64,
+        };
+        (GuestBatch { routed, groups, faults, canary: Some(canary) }, compared, decided)
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::change::TableSchema;
 use crate::config::{RouteSettings, SinkSettings};
 use crate::decode::Decoder;
 use crate::fence::Generation;
@@ -35,7 +36,7 @@ impl Tried {
     }
 }
 
-/// No further batch is tried then: a module that hangs fails in the first.
+/// No further batch is tried then, and nothing more of a batch whose failed calls have taken as long: other changes wait for this one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries a module. Takes as long as the guest does: not for an async thread.
@@ -45,7 +46,18 @@ pub(crate) fn attempt(
     sinks: &[SinkSettings],
     recent: &[RecordBatch],
 ) -> Result<Tried, SetupError> {
+    attempt_within(PATIENCE, route, module, sinks, recent)
+}
+
+fn attempt_within(
+    patience: Duration,
+    route: &Arc<RouteSettings>,
+    module: &Arc<Module>,
+    sinks: &[SinkSettings],
+    recent: &[RecordBatch],
+) -> Result<Tried, SetupError> {
     let mut guest = Guest::new(Arc::clone(module), Arc::clone(route), sinks)?;
+    guest.limit_failures(patience);
     let mut decoder = Decoder::new(Arc::clone(route));
     let router = Router::new(Arc::clone(route));
     let mut planner = Planner::new(route, &module.digest);
@@ -57,12 +69,53 @@ pub(crate) fn attempt(
         // Any generation will do: nothing is compared with what a store has.
         let plan = planner.plan(guest.apply(routed), Generation::FIRST);
         plan.faults.iter().for_each(|fault| tried.fault(records, fault));
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > patience {
             break;
         }
     }
     tried.answered = guest.stats().answered_events as usize;
     Ok(tried)
+}
+
+/// The route's targets that a module names for none of its documents, and the one before for some: of the columns that recent records have.
+pub(crate) fn left_out(
+    before: (&Arc<RouteSettings>, &Arc<Module>),
+    (route, module): (&Arc<RouteSettings>, &Arc<Module>),
+    sinks: &[SinkSettings],
+    recent: &[RecordBatch],
+) -> Result<Vec<String>, SetupError> {
+    let mut decoder = Decoder::new(Arc::clone(route));
+    let mut schemas: Vec<Arc<TableSchema>> = recent.iter().flat_map(|records| decoder.batch(records.clone()).schemas).collect();
+    schemas.retain(|schema| *schema.database == *route.database && *schema.table == *route.table);
+    schemas.sort_by_key(|schema| schema.id);
+    schemas.dedup_by_key(|schema| schema.id);
+    let mut guest = Guest::new(Arc::clone(module), Arc::clone(route), sinks)?;
+    let began = Instant::now();
+    let named = |guest: &mut Guest, schema: &Arc<TableSchema>| -> Option<BTreeSet<String>> {
+        let opened = if began.elapsed() < PATIENCE { guest.opened(schema).ok()? } else { return None };
+        Some(opened.outputs.iter().map(|output| output.target.name.clone()).collect())
+    };
+    // Columns that the module can't handle it has no documents for: its trial says so.
+    let unnamed: Vec<(Arc<TableSchema>, BTreeSet<String>)> = schemas
+        .into_iter()
+        .filter_map(|schema| {
+            let named = named(&mut guest, &schema)?;
+            let targets = route.targets.iter().map(|target| target.name.clone());
+            Some((schema, targets.filter(|target| !named.contains(target)).collect()))
+        })
+        .filter(|(_, unnamed): &(_, BTreeSet<String>)| !unnamed.is_empty())
+        .collect();
+    // The usual module names all: the one before need not be asked.
+    if unnamed.is_empty() {
+        return Ok(Vec::new());
+    }
+    drop(guest);
+    let mut guest = Guest::new(Arc::clone(before.1), Arc::clone(before.0), sinks)?;
+    let lost = unnamed.iter().flat_map(|(schema, unnamed)| {
+        let named = named(&mut guest, schema).unwrap_or_default();
+        unnamed.iter().filter(|target| named.contains(*target)).cloned().collect::<Vec<_>>()
+    });
+    Ok(lost.collect::<BTreeSet<_>>().into_iter().collect())
 }
 
 impl Tried {
@@ -79,5 +132,66 @@ impl Tried {
             // No module could help.
             Fault::Decode(_) | Fault::Route(_) | Fault::Sink(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::source::TopicPartition;
+    use crate::transform::TransformHost;
+    use crate::transform::tests::guest_of;
+
+    const CONFIGURATION: &str = r#"
+[kafka]
+brokers = "127.0.0.1:1"
+[sinks.one]
+kind = "memory"
+[transforms]
+cache_dir = ""
+[[routes]]
+name = "rows"
+topic = "shop.t"
+table = "shop.t"
+format = "json"
+[routes.columns]
+id = "int not null"
+[routes.transform]
+module = "t.wasm"
+call_timeout = "20ms"
+[routes.targets.t]
+sink = "one"
+prefix = "t"
+"#;
+
+    /// A hundred events that hang take 24 calls before a lane gives them up. A change must not wait so long.
+    #[test]
+    fn a_module_that_hangs_is_given_up_in_time() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let hanging = guest_of(&[
+            ("ON_POISON", "(loop $l (br $l))"),
+            ("(i64.const 666)", "(i64.const 0)"),
+            ("i64.eq (i64.load", "i64.ge_s (i64.load"),
+        ]);
+        std::fs::write(directory.path().join("t.wasm"), hanging).expect("written");
+        let settings = Settings::parse(CONFIGURATION, directory.path()).expect("valid");
+        let route = &settings.routes[0];
+        let module = TransformHost::new(&settings.transforms).expect("a host").load(&route.transform).expect("a module");
+        let mut records = RecordBatch::new(TopicPartition::new("shop.t", 0));
+        for id in 0..100 {
+            let value = format!(
+                r#"{{"before":null,"after":{{"id":{id}}},"source":{{"db":"shop","table":"t","ts_ms":5,"snapshot":"false"}},"op":"c"}}"#
+            );
+            let key = format!(r#"{{"id":{id}}}"#);
+            records.push(id, None, Some(key.as_bytes()), Some(value.as_bytes()), []).expect("small");
+        }
+        let tried = attempt_within(Duration::from_millis(60), route, &module, &settings.sinks, &[records]).expect("it starts");
+        assert_eq!((tried.events, tried.answered, tried.failed.len()), (100, 0, 100));
+        let given_up = Error::GivenUp { budget_ms: 60 }.to_string();
+        // Five calls at the most: four of twenty milliseconds are over the budget.
+        let alone = tried.failed.iter().filter(|(_, error)| *error != given_up).count();
+        assert!(alone <= 1, "{alone} events were tried alone: {:?}", tried.failed.first());
     }
 }

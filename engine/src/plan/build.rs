@@ -75,24 +75,7 @@ impl Planner {
             sinks.extend(self.begin(&routed, &digits(&canary.module)));
             self.tables.resize_with(sinks.len(), KeyTable::default);
         }
-        let mut records = vec![Record::default(); routed.batch.records.records.len()];
-        for fault in routed.faults.iter().chain(&faults) {
-            if let Some(record) = records.get_mut(fault.record as usize) {
-                record.faulty = true;
-            }
-        }
-        let mut work = Work {
-            generation,
-            routed: &routed,
-            sinks,
-            first_sink: 0,
-            tables: &mut self.tables,
-            records,
-            staged: Vec::new(),
-            current: None,
-            failure: None,
-            faults: Vec::new(),
-        };
+        let mut work = Work::new(&routed, &faults, generation, sinks, &mut self.tables);
         for group in &groups {
             work.group(group);
         }
@@ -127,6 +110,25 @@ impl Planner {
         }
         let (module, faults) = (Arc::clone(&self.digest), one_a_record(all_faults));
         WritePlan { planned, module, canary, records: batch.records, changed_at, sinks, faults, marks, truncate }
+    }
+
+    /// What of a guest's answers can't be stored. Nothing else of the plan is kept: another guest may still decide these records. `faults` are
+    /// those that the guest has made already.
+    pub fn unstorable(
+        &mut self,
+        routed: &RoutedBatch,
+        groups: &[GuestGroup],
+        faults: &[RecordFault],
+        generation: Generation,
+    ) -> Vec<RecordFault> {
+        self.tables.iter_mut().for_each(KeyTable::clear);
+        let sinks = self.begin(routed, &self.module);
+        let mut work = Work::new(routed, faults, generation, sinks, &mut self.tables);
+        for group in groups {
+            work.group(group);
+        }
+        work.settle_record();
+        work.faults
     }
 }
 
@@ -172,6 +174,8 @@ struct Destinations {
     outputs: Vec<Destination>,
     /// One output for each target that is written with the default key.
     defaults: Vec<(usize, Destination)>,
+    /// Targets that no output names.
+    unnamed: Vec<(Arc<TargetSettings>, Destination)>,
 }
 
 pub(super) struct Work<'a> {
@@ -200,6 +204,23 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Work<'a> {
+    fn new(
+        routed: &'a RoutedBatch,
+        faults: &[RecordFault],
+        generation: Generation,
+        sinks: Vec<SinkWrites>,
+        tables: &'a mut [KeyTable],
+    ) -> Self {
+        let mut records = vec![Record::default(); routed.batch.records.records.len()];
+        for fault in routed.faults.iter().chain(faults) {
+            if let Some(record) = records.get_mut(fault.record as usize) {
+                record.faulty = true;
+            }
+        }
+        let (staged, faults) = (Vec::new(), Vec::new());
+        Self { generation, routed, sinks, first_sink: 0, tables, records, staged, current: None, failure: None, faults }
+    }
+
     fn group(&mut self, group: &'a GuestGroup) {
         let Some(destinations) = self.destinations(&group.opened) else { return };
         let mut writes = group.writes.as_slice();
@@ -230,7 +251,9 @@ impl<'a> Work<'a> {
                 defaults.push((index, *destination));
             }
         }
-        Some(Destinations { outputs, defaults })
+        let unnamed =
+            unnamed(opened, &self.routed.route).filter_map(|target| Some((Arc::clone(target), self.destination(target)?))).collect();
+        Some(Destinations { outputs, defaults, unnamed })
     }
 
     fn destination(&self, target: &Arc<TargetSettings>) -> Option<Destination> {
@@ -292,6 +315,9 @@ impl<'a> Work<'a> {
                 self.delete(row, output, 0, to)?;
             }
         }
+        for (target, destination) in &to.unnamed {
+            self.delete_unnamed(row, target, *destination);
+        }
         Ok(())
     }
 
@@ -315,17 +341,18 @@ impl<'a> Work<'a> {
         let (Some(&destination), Some(shape)) = (to.outputs.get(output), row.opened.outputs.get(output)) else { return Ok(()) };
         let Some(sink) = self.sinks.get_mut(destination.sink) else { return Ok(()) };
         let key = write_key(&mut sink.bytes, row, shape, first_cell)?;
-        let write = FencedWrite {
-            target: destination.target,
-            record: row.event.record,
-            fence: row.fence,
-            key,
-            document: None,
-            ttl_seconds: 0,
-            content: 0,
-        };
-        self.staged.push((destination.sink, write));
+        self.staged.push((destination.sink, deleted(row, destination, key)));
         Ok(())
+    }
+
+    /// What another module has written there is the row's no more. A key that can't be encoded can't be held by the store either.
+    fn delete_unnamed(&mut self, row: Row<'a>, target: &TargetSettings, destination: Destination) {
+        let Some(sink) = self.sinks.get_mut(destination.sink) else { return };
+        let start = sink.bytes.len();
+        match default_key(&mut sink.bytes, target, &row.opened.schema, row.event, row.rows) {
+            Ok(key) => self.staged.push((destination.sink, deleted(row, destination, key))),
+            Err(_) => sink.bytes.truncate(start),
+        }
     }
 
     fn put(&mut self, row: Row<'a>, output: usize, first_cell: u32, ttl: u32, to: &Destinations) -> Result<(), Error> {
@@ -377,6 +404,24 @@ impl<'a> Work<'a> {
         self.staged.push((destination.sink, write));
         Ok(())
     }
+}
+
+fn deleted(row: Row<'_>, Destination { target, .. }: Destination, key: Bytes) -> FencedWrite {
+    FencedWrite { target, record: row.event.record, fence: row.fence, key, document: None, ttl_seconds: 0, content: 0 }
+}
+
+/// The route's targets that the guest leaves out, and that may hold a document at the row's own key: one of the module before. Where all of
+/// its keys have parts of the guest's own, nobody knows them.
+pub(super) fn unnamed<'r>(opened: &'r OpenedSchema, route: &'r RouteSettings) -> impl Iterator<Item = &'r Arc<TargetSettings>> {
+    let schema = &opened.schema;
+    let in_mongodb = |target: &TargetSettings| matches!(target.place, Place::MongoDb { .. });
+    // MongoDB has no such `_id`, and would refuse to look for it.
+    let is_reserved = |index: &u32| schema.columns.get(*index as usize).is_some_and(|column| column.name.starts_with('$'));
+    let reserved = schema.primary_key.len() > 1 && schema.primary_key.iter().any(is_reserved);
+    let has_key = !schema.primary_key.is_empty();
+    let holds = move |target: &TargetSettings| has_key && !(target.explicit_keys || reserved && in_mongodb(target));
+    let is_named = |target: &TargetSettings| opened.outputs.iter().any(|output| output.target.name == target.name);
+    route.targets.iter().filter(move |target| !is_named(target) && holds(target))
 }
 
 /// The version, as the last field of a MongoDB document (docs/decisions/0006-stored-version.md).

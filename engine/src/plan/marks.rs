@@ -1,12 +1,12 @@
 //! The keys of records that are given up.
 //!
 //! A record that is dead-lettered leaves its keys as they were. Where the row was decoded, they are known all the same: the default key of
-//! each target that the guest writes for the table, and the explicit keys that its answer named. Where the record could not be decoded, or
-//! is of another table, nothing is known.
+//! each target that the guest writes for the table or leaves out, and the explicit keys that its answer named. Where the record could not be
+//! decoded, or is of another table, nothing is known.
 
 use std::sync::Arc;
 
-use super::build::{Row, Work, default_key, write_key};
+use super::build::{Row, Work, default_key, unnamed, write_key};
 use super::coalesce::KeyTable;
 use super::{Bytes, Error, FencedWrite, SinkWrites};
 use crate::change::{ChangeEvent, TableSchema};
@@ -81,11 +81,11 @@ impl<'a> Work<'a> {
 
     /// The default keys that every event of the schema writes or deletes.
     fn mark_outputs(&self, group: &GuestGroup, event: &ChangeEvent, fence: Fence, sinks: &mut [SinkMarks]) {
-        for output in group.opened.outputs.iter().filter(|output| output.key.is_empty()) {
-            let rows = &self.routed.batch.cells;
-            let key = |out: &mut Vec<u8>| default_key(out, &output.target, &group.opened.schema, event, rows);
-            if let Some(sink) = of_target(sinks, &output.target) {
-                sink.add(&output.target, event, fence, key);
+        let named = group.opened.outputs.iter().filter(|output| output.key.is_empty()).map(|output| &output.target);
+        for target in named.chain(unnamed(&group.opened, &self.routed.route)) {
+            let key = |out: &mut Vec<u8>| default_key(out, target, &group.opened.schema, event, &self.routed.batch.cells);
+            if let Some(sink) = of_target(sinks, target) {
+                sink.add(target, event, fence, key);
             }
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
 mod keys;
+mod left_out;
 
 use std::str::FromStr;
 use std::sync::Arc;

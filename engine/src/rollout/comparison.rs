@@ -22,6 +22,11 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Whether events were compared, and none failed.
+    pub(super) fn shows_that_the_second_is_fit(&self) -> bool {
+        self.equal + self.different > 0 && self.failed == 0
+    }
+
     pub(super) fn add(&mut self, source: &TopicPartition, compared: Compared) {
         self.equal += compared.equal;
         self.different += compared.different;

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
+use super::prepare::{Again, Prepared, files, prepare, promote};
 use super::request::Message;
 use super::watch::Watch;
-use super::{Change, Deployed, Desk, Done, Refusal, RouteRollout, Second, Shown, Tried};
+use super::{Change, Deployed, Desk, Done, Refusal, RouteRollout, Shown, Tried};
 use crate::config::{ModuleSource, RouteSettings, Settings, ShadowSettings, TransformSettings};
 use crate::http::{Health, ShownModule};
-use crate::lane::{Halt, trial};
+use crate::lane::Halt;
 use crate::machine::Machine;
 use crate::metrics::{Metrics, SwapResult};
-use crate::source::RecordBatch;
-use crate::transform::{Guest, Module, signature_file};
+use crate::transform::Module;
 
 /// How long an answer waits for the lanes. Those that are late adopt a change all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,29 +53,6 @@ impl Route {
         let shadow = self.configured.shadow.as_ref().map(|shadow| (&shadow.transform, shadow.canary_percent));
         deployed.route.transform == self.configured && second == shadow
     }
-}
-
-/// Files that are read again although their section is what runs. Each of both modules has its own: after a rollback the first one's file holds
-/// another module, and may be named as the second.
-#[derive(Clone, Default)]
-struct Again {
-    first: BTreeSet<PathBuf>,
-    second: BTreeSet<PathBuf>,
-}
-
-impl Again {
-    /// Files that have changed, whoever runs them.
-    fn changed(files: &BTreeSet<PathBuf>) -> Self {
-        Self { first: files.clone(), second: files.clone() }
-    }
-}
-
-/// Modules that are fit, and how that was seen.
-struct Prepared {
-    next: Deployed,
-    tried: Tried,
-    /// Why the second module stays away: no reason to keep the first one back.
-    second_refused: Option<Refusal>,
 }
 
 impl Rollout {
@@ -286,8 +263,9 @@ impl Rollout {
         let Some(route) = self.routes.get(index) else { return Err(Refusal::Stopped) };
         let current = route.rollout.deployed();
         match prepared {
-            Ok(Some(Prepared { next, tried, second_refused })) => {
-                let done = self.deploy(index, next, tried, SwapResult::Swapped, cause).await;
+            Ok(Some(mut prepared)) => {
+                let second_refused = prepared.second_refused.take();
+                let done = self.deploy(index, prepared, cause).await;
                 if let Some(refusal) = second_refused {
                     self.refused(&current, cause, &refusal);
                 }
@@ -318,9 +296,11 @@ impl Rollout {
         let current = route.rollout.deployed();
         let Some(second) = &current.second else { return Err(Refusal::NoSecond { route: current.route.name.clone() }) };
         self.check_key(index, &second.route.transform)?;
-        let (route, module) = (Arc::clone(&second.route), Arc::clone(&second.module));
-        let next = current.next(route, module, None);
-        Ok(self.deploy(index, next, Tried::RanBeside, SwapResult::Promoted, "promote").await)
+        let (rollout, second) = (Arc::clone(&route.rollout), Arc::clone(second));
+        let recent = rollout.recent().batches();
+        let promoted = self.machine.away(move || promote(&rollout, &second, &recent)).await;
+        let promoted = promoted.unwrap_or_else(|| Err(Refusal::Defect));
+        self.settle(index, "promote", promoted.map(Some)).await
     }
 
     async fn roll_back(&mut self, index: usize) -> Result<Done, Refusal> {
@@ -333,10 +313,12 @@ impl Rollout {
         let next = current.next(route, module, second);
         // Its file may hold what is rolled back from: only a later change of it counts.
         files(&next.route.transform).for_each(|file| self.watch.known(&file));
-        Ok(self.deploy(index, next, Tried::RanBefore, SwapResult::RolledBack, "rollback").await)
+        let (tried, result) = (Tried::RanBefore, SwapResult::RolledBack);
+        Ok(self.deploy(index, Prepared { next, tried, result, left_out: Vec::new(), second_refused: None }, "rollback").await)
     }
 
-    async fn deploy(&mut self, index: usize, next: Deployed, tried: Tried, result: SwapResult, cause: &'static str) -> Done {
+    async fn deploy(&mut self, index: usize, prepared: Prepared, cause: &'static str) -> Done {
+        let Prepared { next, tried, result, left_out, second_refused: _ } = prepared;
         let number = next.number;
         let Some(route) = self.routes.get_mut(index) else { return Done::default() };
         let before = route.rollout.deployed();
@@ -358,7 +340,8 @@ impl Rollout {
             self.health.module_refused(name, &stuck);
         }
         let halted = route.rollout.still_halted(PATIENCE).await;
-        let done = Done { lifted: was_halted && halted.is_none(), halted: why(halted), ..done(&next, &before, tried, lanes) };
+        let lifted = was_halted && halted.is_none();
+        let done = Done { lifted, halted: why(halted), left_out, ..done(&next, &before, tried, lanes) };
         tracing::info!(
             route = name,
             cause,
@@ -371,6 +354,7 @@ impl Rollout {
             late = done.late,
             lifted = done.lifted,
             halted = done.halted,
+            left_out = (!done.left_out.is_empty()).then(|| done.left_out.join(", ")),
             "module changed"
         );
         done
@@ -446,104 +430,6 @@ impl Rollout {
     }
 }
 
-fn prepare(rollout: &RouteRollout, wanted: TransformSettings, again: &Again, recent: &[RecordBatch]) -> Result<Option<Prepared>, Refusal> {
-    let current = rollout.deployed();
-    let first = TransformSettings { shadow: None, ..wanted.clone() };
-    let running = TransformSettings { shadow: None, ..current.route.transform.clone() };
-    let is_current = first == running && !files(&first).any(|file| again.first.contains(&file));
-    let (module, tried) =
-        if is_current { (Arc::clone(&current.module), Tried::Runs) } else { prepare_first(&current, first, rollout, recent)? };
-    let route = with_transform(&current.route, wanted);
-    let (second, second_refused) = match prepare_second(&current, &route, &again.second, rollout) {
-        Ok(second) => (second, None),
-        Err(refusal) => (current.second.clone(), Some(refusal)),
-    };
-    let address = |second: &Option<Arc<Second>>| second.as_ref().map(Arc::as_ptr);
-    if Arc::ptr_eq(&module, &current.module) && address(&second) == address(&current.second) {
-        return second_refused.map_or(Ok(None), Err);
-    }
-    Ok(Some(Prepared { next: current.next(route, module, second), tried, second_refused }))
-}
-
-/// The module, and what shows that it is fit.
-fn prepare_first(
-    current: &Deployed,
-    first: TransformSettings,
-    rollout: &RouteRollout,
-    recent: &[RecordBatch],
-) -> Result<(Arc<Module>, Tried), Refusal> {
-    let module = current.module.host().load(&first)?;
-    if module.digest == current.module.digest && first == (TransformSettings { shadow: None, ..current.route.transform.clone() }) {
-        return Ok((Arc::clone(&current.module), Tried::Runs));
-    }
-    let tried = try_beside(current, &with_transform(&current.route, first), &module, rollout, recent)?;
-    Ok((module, Tried::Events(tried)))
-}
-
-/// How many recent events show that the module is fit.
-fn try_beside(
-    current: &Deployed,
-    route: &Arc<RouteSettings>,
-    module: &Arc<Module>,
-    rollout: &RouteRollout,
-    recent: &[RecordBatch],
-) -> Result<usize, Refusal> {
-    let file = route.transform.module.to_string();
-    let tried = trial::attempt(route, module, rollout.sinks(), recent)?;
-    let all_rejected = tried.answered > 0 && tried.rejected >= tried.answered;
-    if tried.failed.is_empty() && !all_rejected {
-        return Ok(tried.events);
-    }
-    let before = trial::attempt(&current.route, &current.module, rollout.sinks(), recent)?;
-    let failed = tried.failed_beside(&before);
-    if let Some((place, error)) = failed.first() {
-        return Err(Refusal::Trial { module: file, tried: tried.events, failed: failed.len(), place: place.clone(), error: error.clone() });
-    }
-    if all_rejected && before.rejected < before.answered {
-        return Err(Refusal::AllRejected { module: file, tried: tried.rejected, error: tried.first_reject.unwrap_or_default() });
-    }
-    Ok(tried.events)
-}
-
-/// The second module that the route names; what it does with events is seen while it is compared.
-fn prepare_second(
-    current: &Deployed,
-    route: &RouteSettings,
-    changed: &BTreeSet<PathBuf>,
-    rollout: &RouteRollout,
-) -> Result<Option<Arc<Second>>, Refusal> {
-    let Some(shadow) = &route.transform.shadow else { return Ok(None) };
-    let same = |second: &&Arc<Second>| second.route.transform == shadow.transform && second.canary_percent == shadow.canary_percent;
-    let running = current.second.as_ref().filter(same);
-    if let Some(running) = running
-        && !files(&shadow.transform).any(|file| changed.contains(&file))
-    {
-        return Ok(Some(Arc::clone(running)));
-    }
-    let module = current.module.host().load(&shadow.transform)?;
-    if let Some(running) = running.filter(|running| running.module.digest == module.digest) {
-        return Ok(Some(Arc::clone(running)));
-    }
-    let route = with_transform(route, shadow.transform.clone());
-    drop(Guest::new(Arc::clone(&module), Arc::clone(&route), rollout.sinks())?);
-    Ok(Some(Arc::new(Second { route, module, canary_percent: shadow.canary_percent })))
-}
-
-fn with_transform(route: &RouteSettings, transform: TransformSettings) -> Arc<RouteSettings> {
-    Arc::new(RouteSettings { transform, ..route.clone() })
-}
-
-/// The files of a transform section. What is in a registry never changes under its reference.
-fn files(transform: &TransformSettings) -> impl Iterator<Item = PathBuf> + use<> {
-    let second = transform.shadow.as_ref().map(|shadow| &shadow.transform);
-    let all = std::iter::once(transform).chain(second).flat_map(|transform| {
-        let module = transform.module.file();
-        let signature = module.filter(|_| transform.signature_key.is_some()).map(signature_file);
-        module.map(Path::to_owned).into_iter().chain(signature)
-    });
-    all.collect::<Vec<_>>().into_iter()
-}
-
 fn done(now: &Deployed, before: &Deployed, tried: Tried, (partitions, late): (usize, usize)) -> Done {
     Done {
         name: now.module.name.clone(),
@@ -555,6 +441,7 @@ fn done(now: &Deployed, before: &Deployed, tried: Tried, (partitions, late): (us
         late,
         lifted: false,
         halted: None,
+        left_out: Vec::new(),
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Done {
     pub lifted: bool,
     /// Why the route is halted all the same.
     pub halted: Option<String>,
+    /// Targets that the one before writes and this module names for none of its documents, as far as recent records tell.
+    pub left_out: Vec<String>,
 }
 
 /// What shows that a module is fit.
@@ -68,7 +70,7 @@ pub enum Tried {
     Events(usize),
     /// It ran before.
     RanBefore,
-    /// It ran as the second module.
+    /// It ran as the second module, and failed on nothing.
     RanBeside,
     /// It runs already.
     #[default]

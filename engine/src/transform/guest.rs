@@ -62,6 +62,8 @@ pub struct Guest {
     opened: HashSet<u32>,
     lowered: types::Batch,
     stats: GuestStats,
+    /// Failed calls of one batch may take so long.
+    failure_budget: Duration,
 }
 
 impl Guest {
@@ -73,6 +75,7 @@ impl Guest {
         let start = |source| SetupError::Start { module: module.name.clone(), route: route.name.clone(), source };
         let mut instance = Instance::new(&module).map_err(start)?;
         instance.init(&context).map_err(start)?;
+        let failure_budget = module.budget.call_timeout.saturating_mul(FAILURE_BUDGET_CALLS);
         let mut guest = Self {
             module,
             route,
@@ -82,6 +85,7 @@ impl Guest {
             opened: HashSet::new(),
             lowered: lower::empty(),
             stats: GuestStats::default(),
+            failure_budget,
         };
         guest.release();
         Ok(guest)
@@ -98,6 +102,11 @@ impl Guest {
     /// The guest refuses the schema, or fails.
     pub fn opened(&mut self, schema: &Arc<TableSchema>) -> Result<Arc<OpenedSchema>, Error> {
         self.open(schema)
+    }
+
+    /// Failed calls of one batch may take no longer, the one that is under way aside: somebody waits.
+    pub(crate) fn limit_failures(&mut self, budget: Duration) {
+        self.failure_budget = self.failure_budget.min(budget);
     }
 
     /// Gives the instance back; the next batch makes another one.
@@ -130,9 +139,15 @@ impl Guest {
 
     /// Consecutive events of one schema.
     fn stretch(&mut self, batch: &ChangeBatch, schema: &Arc<TableSchema>, events: Vec<u32>, run: &mut Run) {
-        match self.open(schema) {
+        let began = Instant::now();
+        let opened = match self.schemas.contains_key(&schema.id) || run.failed_for < self.failure_budget {
+            true => self.open(schema),
+            false => Err(self.given_up()),
+        };
+        match opened {
             Ok(opened) => self.bisect(batch, &opened, events, run),
             Err(error) => {
+                run.failed_for += began.elapsed();
                 // A null record says that the row is gone, which needs no guest. Where it is the first of a partition, as in a compacted log, its
                 // schema has the key's columns alone, and no transform can do anything with them.
                 let is_null = |index: &u32| batch.events.get(*index as usize).is_some_and(|event| event.null_value);
@@ -154,10 +169,8 @@ impl Guest {
             run.groups.push(GuestGroup { opened: Arc::clone(opened), events, writes: Vec::new(), cells: Cells::default() });
             return;
         }
-        let budget = self.module.budget.call_timeout.saturating_mul(FAILURE_BUDGET_CALLS);
-        if run.failed_for >= budget {
-            let budget_ms = budget.as_millis().try_into().unwrap_or(u64::MAX);
-            run.fault_all(batch, &events, &Error::GivenUp { budget_ms });
+        if run.failed_for >= self.failure_budget {
+            run.fault_all(batch, &events, &self.given_up());
             return;
         }
         let began = Instant::now();
@@ -188,6 +201,10 @@ impl Guest {
         let later = events.split_off(events.iter().position(|event| *event == middle).unwrap_or(events.len()));
         self.bisect(batch, opened, events, run);
         self.bisect(batch, opened, later, run);
+    }
+
+    fn given_up(&self) -> Error {
+        Error::GivenUp { budget_ms: self.failure_budget.as_millis().try_into().unwrap_or(u64::MAX) }
     }
 
     /// One call, with its answer checked. An instance that failed is never entered again.

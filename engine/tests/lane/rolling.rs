@@ -50,6 +50,20 @@ pub fn trapping_guest() -> Vec<u8> {
     guest_component_with(&[("(i64.const 666)", "(i64.const 1)"), ("i64.eq (i64.load", "i64.ge_s (i64.load")])
 }
 
+/// It writes what no sink can store, of every row but the one with the id 0.
+pub fn unstorable_guest() -> Vec<u8> {
+    const NAN: &str = "(i32.store8 (local.get $tag) (i32.const 5)) (i64.store (local.get $word) (i64.const 0x7ff8000000000000))";
+    guest_component_with(&[("ON_POISON", NAN), ("(i64.const 666)", "(i64.const 1)"), ("i64.eq (i64.load", "i64.ge_s (i64.load")])
+}
+
+/// It names target `t` alone.
+pub fn narrow_guest() -> Vec<u8> {
+    guest_component_with(&[(
+        "(i32.store (i32.const 4124) (i32.const 1))",
+        "(i32.store (i32.const 4124) (i32.add (i32.const 1) (i32.const 0)))",
+    )])
+}
+
 /// A folder with all of them.
 pub fn modules() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
@@ -58,6 +72,8 @@ pub fn modules() -> tempfile::TempDir {
     write("other.wasm", &other_guest());
     write("healed.wasm", &healed_guest());
     write("trapping.wasm", &trapping_guest());
+    write("unstorable.wasm", &unstorable_guest());
+    write("narrow.wasm", &narrow_guest());
     write("unstartable.wasm", &guest_component_with(&[("(;ON_INIT;)", "unreachable")]));
     write("endless.wasm", &guest_component_with(&[("(;ON_INIT;)", "(loop (br 0))")]));
     write("same.wasm", &guest_component_with(&[("1.2.3", "1.2.5")]));

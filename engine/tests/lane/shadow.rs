@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use streamsync::rollout::{Change, Refusal};
+use streamsync::lane::{End, Halt};
+use streamsync::rollout::{Change, Refusal, Tried};
 
 use crate::assert_every_record_has_one_outcome;
 use crate::rolling::{REJECT, Rolling, wait_for};
@@ -27,6 +28,7 @@ async fn a_shadow_is_compared_and_writes_nothing() {
         ("same.wasm", [4, 0, 0, 0], vec![]),
         ("other.wasm", [0, 4, 0, 0], vec!["t.id", "t.no"]),
         ("trapping.wasm", [1, 0, 3, 0], vec!["the second failed: trapped"]),
+        ("unstorable.wasm", [1, 0, 3, 0], vec!["the second failed: not-finite"]),
     ] {
         let mut rolling = Rolling::new();
         rolling.requests.change("rows", second(module, 0)).await.expect("fit");
@@ -120,9 +122,17 @@ async fn a_canary_decides_its_share_of_the_keys() {
     rolling.finish().await;
 }
 
-/// What the second module fails on is the first one's; a reject is its right.
+/// What the second module fails on is the first one's, a document that can't be stored among it; a reject is its right.
 #[tokio::test(start_paused = true)]
 async fn a_canary_s_failures_are_decided_by_the_first() {
+    let mut rolling = Rolling::new();
+    rolling.requests.change("rows", second("unstorable.wasm", 100)).await.expect("fit");
+    rolling.world.read(&puts(0..5)).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(5)).await;
+    assert_eq!((rolling.by_other(), compared(&rolling)), (vec![false; 5], [1, 0, 4, 0]));
+    assert_eq!(rolling.world.letters.kept.count(), 0);
+    rolling.finish().await;
+
     let mut rolling = Rolling::new();
     rolling.requests.change("rows", second("trapping.wasm", 100)).await.expect("fit");
     rolling.world.read(&puts(0..5)).await;
@@ -159,5 +169,81 @@ async fn a_configured_shadow_comes_with_the_worker_and_follows_its_file() {
     wait_for("compared", || compared(&rolling) == [3, 2, 0, 0]).await;
     let shown = rolling.requests.show("rows").await.expect("a second module");
     assert_eq!((shown.comparison.equal, shown.comparison.different), (0, 2));
+    rolling.finish().await;
+}
+
+/// What a canary answers says nothing for the module that has the other keys.
+#[tokio::test(start_paused = true)]
+async fn a_healthy_canary_does_not_hide_a_first_module_that_only_fails() {
+    let mut rolling = Rolling::with("max_failures_in_a_row = 3");
+    rolling.swap("trapping.wasm").await.expect("there is nothing to try it on");
+    rolling.requests.change("rows", second("healed.wasm", 50)).await.expect("fit");
+    rolling.world.read(&puts(1..100)).await;
+    let End::Halted(Halt { message, module: Some(2) }) = rolling.world.end().await else { panic!("the lane should have halted") };
+    assert!(message.contains("the transform failed on all of the last"), "{message}");
+    assert_eq!(rolling.world.letters.kept.count(), 0);
+}
+
+/// A canary of all keys leaves none to the first module: its own answers show that not everything fails.
+#[tokio::test(start_paused = true)]
+async fn a_canary_of_all_keys_is_not_halted_for_what_both_fail_on() {
+    let mut rolling = Rolling::with("max_failures_in_a_row = 3");
+    rolling.swap("trapping.wasm").await.expect("there is nothing to try it on");
+    rolling.requests.change("rows", second("other.wasm", 100)).await.expect("fit");
+    for batch in 0..5 {
+        rolling.world.read(&[Put(POISON), Put(1)]).await;
+        rolling.world.until("settled", |w| w.last_commit() == Some((batch + 1) * 2)).await;
+        // Where the letters' own limit would halt it.
+        rolling.world.pass(Duration::from_secs(60)).await;
+    }
+    assert_eq!((rolling.by_other(), rolling.world.letters.kept.count()), (vec![true], 5));
+    rolling.world.read(&[Put(POISON), Put(POISON), Put(POISON)]).await;
+    let End::Halted(Halt { message, module: Some(2) }) = rolling.world.end().await else { panic!("the lane should have halted") };
+    assert!(message.contains("the transform failed on all of the last 3 events"), "{message}");
+}
+
+/// A second module that failed, or was shown nothing, is tried like any other.
+#[tokio::test(start_paused = true)]
+async fn promoting_needs_a_proof() {
+    let mut rolling = Rolling::new();
+    rolling.world.read(&puts(0..4)).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(4)).await;
+    for (module, tried) in [("trapping.wasm", "4 recent events and failed on 3"), ("unstorable.wasm", "8 recent events and failed on 6")] {
+        rolling.requests.change("rows", second(module, 0)).await.expect("it starts");
+        let refusal = rolling.requests.change("rows", Change::Promote).await.expect_err("nothing was compared").to_string();
+        assert!(refusal.contains(&format!("was tried on {tried} that the one before handled")), "{refusal}");
+        let before = compared(&rolling).iter().sum::<u64>();
+        rolling.world.read(&puts(0..4)).await;
+        wait_for("compared", || compared(&rolling).iter().sum::<u64>() == before + 4).await;
+        let refusal = rolling.requests.change("rows", Change::Promote).await.expect_err("it failed").to_string();
+        assert!(refusal.contains("that the one before handled"), "{refusal}");
+    }
+    assert_eq!((rolling.swaps("promoted"), rolling.swaps("refused")), (0, 4));
+    rolling.requests.change("rows", second("other.wasm", 0)).await.expect("fit");
+    let done = rolling.requests.change("rows", Change::Promote).await.expect("it is fit");
+    assert!(matches!(done.tried, Tried::Events(12)), "{:?}", done.tried);
+    rolling.requests.change("rows", second("same.wasm", 0)).await.expect("fit");
+    let before = compared(&rolling).iter().sum::<u64>();
+    rolling.world.read(&puts(4..6)).await;
+    wait_for("compared", || compared(&rolling).iter().sum::<u64>() == before + 2).await;
+    let done = rolling.requests.change("rows", Change::Promote).await.expect("it was compared");
+    assert_eq!(done.tried, Tried::RanBeside);
+    rolling.finish().await;
+}
+
+/// What was compared with one first module says nothing of another.
+#[tokio::test(start_paused = true)]
+async fn another_first_module_begins_a_comparison_anew() {
+    let mut rolling = Rolling::new();
+    rolling.requests.change("rows", second("other.wasm", 0)).await.expect("fit");
+    rolling.world.read(&puts(0..4)).await;
+    wait_for("compared", || compared(&rolling) == [0, 4, 0, 0]).await;
+    rolling.swap("healed.wasm").await.expect("fit");
+    let shown = rolling.requests.show("rows").await.expect("a second module").comparison;
+    assert_eq!((shown.equal, shown.different, shown.failed, shown.differences.len()), (0, 0, 0, 0));
+    rolling.world.read(&puts(4..6)).await;
+    wait_for("compared", || compared(&rolling) == [2, 4, 0, 0]).await;
+    let shown = rolling.requests.show("rows").await.expect("a second module").comparison;
+    assert_eq!((shown.equal, shown.different, shown.failed, shown.differences.len()), (2, 0, 0, 0));
     rolling.finish().await;
 }

@@ -246,3 +246,23 @@ async fn a_guest_that_only_fails_halts_its_route() {
     assert!(message.contains("max_failures_in_a_row") && !message.contains("unreachable"), "the words are for the log: {message}");
     assert_eq!((rolling.world.letters.kept.count(), rolling.world.last_commit()), (3, Some(4)));
 }
+
+/// Rows that are deleted, or change, leave no document of the module before behind.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_a_module_leaves_out_is_named_and_loses_its_rows() {
+    let mut rolling = Rolling::new();
+    let narrow = || Change::Shadow { module: "narrow.wasm".to_owned(), sha256: None, canary_percent: 0 };
+    rolling.world.read(&[Put(7), Put(8)]).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(2)).await;
+    let shadow = rolling.requests.change("rows", narrow()).await.expect("fit");
+    let promoted = rolling.requests.change("rows", Change::Promote).await.expect("fit");
+    let back = rolling.requests.change("rows", Change::Rollback).await.expect("one ran before");
+    let swapped = rolling.swap("narrow.wasm").await.expect("fit");
+    assert_eq!([shadow, promoted, back, swapped].map(|done| done.left_out.join(" ")), ["m", "m", "", "m"]);
+    assert_eq!(rolling.swap("healed.wasm").await.expect("fit").left_out, [""; 0]);
+    assert_eq!(rolling.swap("narrow.wasm").await.expect("fit").left_out, ["m"]);
+    rolling.world.read(&[Delete(7), Put(8)]).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(4)).await;
+    assert_eq!(rolling.world.two.attempts().concat(), [0, 1, 2, 3]);
+    rolling.finish().await;
+}
