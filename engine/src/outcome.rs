@@ -27,7 +27,7 @@ pub struct Outcome {
 /// One thing that became of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
-    /// `put redis, mongodb`, `delete redis`, `delete` (of every target), `skip`, `reject bad-amount`, `fault transform trapped`, `passed over heartbeat`,
+    /// `put redis, mongodb`, `delete redis`, `delete` (by the engine, of every target), `skip`, `reject bad-amount`, `fault transform trapped`, `passed over heartbeat`,
     /// `truncate`.
     pub title: String,
     /// A put's fields; the message of a reject or a fault.

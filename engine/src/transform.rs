@@ -86,10 +86,12 @@ pub enum Error {
         limit_bytes: usize,
     },
     /// The guest's answer breaks the contract.
-    #[error("the transform's answer breaks the contract: {what}")]
+    #[error("the transform's answer breaks the contract: {place}{what}")]
     BrokenOutcome {
         /// The rule.
         what: &'static str,
+        /// Which field, part of a key or text of a reject breaks it, with a colon. Empty where it is none of these.
+        place: String,
     },
     /// The guest's answer, or what it passed to the host, is too large.
     #[error("the transform's answer is larger than {limit_bytes} bytes: raise max_output, or write less")]

@@ -90,12 +90,15 @@ fn said(module: &Arc<Module>, case: &Case, path: &Path, batch_size: usize) -> Sa
     said
 }
 
+fn host() -> TransformHost {
+    let cache_dir = std::env::var_os("STREAMSYNC_TEST_MODULE_CACHE").map(PathBuf::from);
+    TransformHost::new(&TransformHostSettings { cache_dir, max_instances: 2, watch: None, pulls: PullSettings::default() }).expect("a host")
+}
+
 /// Runs a case in each language.
 fn check(cases: &[Case]) {
     let Some(folder) = components() else { return };
-    let cache_dir = std::env::var_os("STREAMSYNC_TEST_MODULE_CACHE").map(PathBuf::from);
-    let host = TransformHost::new(&TransformHostSettings { cache_dir, max_instances: 2, watch: None, pulls: PullSettings::default() })
-        .expect("a host");
+    let host = host();
     for case in cases {
         let mut reference: Vec<Said> = Vec::new();
         for language in LANGUAGES {
@@ -138,6 +141,33 @@ fn orders_of_every_kind() {
 #[test]
 fn everything_that_an_sdk_can_do() {
     check(&[cases::features()]);
+}
+
+/// Each language has its own words for it.
+#[test]
+fn a_wrong_configuration_is_refused() {
+    let Some(folder) = components() else { return };
+    let host = host();
+    let case = cases::features();
+    for language in LANGUAGES {
+        let path = folder.join(language).join("features.wasm");
+        let start = |config: &str| {
+            let settings = settings(path.clone(), config);
+            let module = host.load(&settings).unwrap_or_else(|error| panic_with(&error.to_string()));
+            Guest::new(module, route(&case, settings), &[]).map(drop)
+        };
+        for config in ["", "{}", r#"{"ratio":null}"#, r#"{"ratio":2}"#, r#"{"ratio":-1.5e-3,"nested":[[]]}"#] {
+            start(config).unwrap_or_else(|error| panic_with(&format!("{language} {config}: {error}")));
+        }
+        let wrong = [(r#"{"ratio":"0.1"}"#, ""), (r#"{"ratio":true}"#, ""), (r#"{"ratio":[1]}"#, ""), (r#"{"ratios":1}"#, "ratios")];
+        for (config, setting) in wrong {
+            let error = start(config).err().unwrap_or_else(|| panic_with(&format!("{language} takes {config}"))).to_string();
+            assert!(
+                error.contains("the config of the transform \"features\": ") && error.contains(setting),
+                "{language} {config}: {error}"
+            );
+        }
+    }
 }
 
 /// Takes a minute, and says nothing of right and wrong: only on request.

@@ -5,9 +5,11 @@ mod tests;
 
 use std::collections::HashSet;
 
+use super::build::unnamed;
 use super::cell::Cell;
 use super::json;
 use crate::change::{ChangeEvent, Op, PassedOver, Tag};
+use crate::config::TargetSettings;
 use crate::outcome::{Field, Outcome, Part};
 use crate::transform::{GuestAction, GuestBatch, GuestGroup, GuestWrite, Output};
 
@@ -78,12 +80,31 @@ fn parts(batch: &GuestBatch, group: &GuestGroup, index: u32, event: &ChangeEvent
     }
     // A delete that the guest does not see is carried out all the same; one that it has answered already is not carried out twice.
     if parts.is_empty() && event.op == Op::Delete && !(group.opened.sees_deletes && event.follows_own_delete) {
-        parts.push(Part::new("delete"));
+        parts.extend(engine_s_delete(batch, group));
     }
     if parts.is_empty() {
         parts.push(Part::new("nothing"));
     }
     parts
+}
+
+/// The engine deletes by the row's own key alone. Where it may leave documents behind, it says from which targets it deletes; `None` where from none.
+fn engine_s_delete(batch: &GuestBatch, group: &GuestGroup) -> Option<Part> {
+    let outputs = &group.opened.outputs;
+    let keyed = |target: &TargetSettings| outputs.iter().any(|output| output.target.name == target.name && !output.key.is_empty());
+    let targets = &batch.routed.route.targets;
+    let left_out: Vec<&str> = unnamed(&group.opened, &batch.routed.route).map(|target| target.name.as_str()).collect();
+    let deleted = |target: &TargetSettings| {
+        left_out.contains(&target.name.as_str()) || outputs.iter().any(|output| output.target.name == target.name && output.key.is_empty())
+    };
+    let names: Vec<&str> = targets.iter().filter(|target| deleted(target)).map(|target| target.name.as_str()).collect();
+    // Of a row whose schema the guest was not asked about, a target with explicit keys is not known to hold nothing.
+    let all = targets.iter().all(|target| !keyed(target) && (deleted(target) || !target.explicit_keys));
+    match names.as_slice() {
+        [] => None,
+        _ if all => Some(Part::new("delete")),
+        names => Some(Part::new(format!("delete {}", names.join(", ")))),
+    }
 }
 
 /// `put` of `put redis key a = int 1`

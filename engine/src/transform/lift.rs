@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::bindings::streamsync::transform::types::Outcome;
 use super::instance::shown;
 use super::open::Layout;
-use super::{Error, GuestAction, GuestGroup, GuestWrite, OpenedSchema, TAG_AFTER, TAG_BEFORE};
+use super::shape::shortened;
+use super::{Error, GuestAction, GuestGroup, GuestWrite, OpenedSchema, Output, TAG_AFTER, TAG_BEFORE};
 use crate::change::{Cells, Tag, Value};
 use crate::config::Place;
 
@@ -29,7 +30,16 @@ pub struct Answer {
 type Checked<T> = Result<T, Error>;
 
 fn broken<T>(what: &'static str) -> Checked<T> {
-    Err(Error::BrokenOutcome { what })
+    Err(Error::BrokenOutcome { what, place: String::new() })
+}
+
+/// Which cell breaks the rule: among sixty fields nobody would find it.
+fn placed(error: Error, place: impl FnOnce() -> String) -> Error {
+    if let Error::BrokenOutcome { what, .. } = error { Error::BrokenOutcome { what, place: place() } } else { error }
+}
+
+fn place_of(part: &str, name: &str, output: &Output) -> String {
+    format!("{part} {:?} of the output to target {}: ", shortened(name), output.target.name)
 }
 
 /// Checks an answer. `events` are all of the group's, `seen` those that came to the guest, in the same order: a step's event number
@@ -131,13 +141,14 @@ impl Lift<'_> {
     }
 
     fn put(&mut self, output: usize, ttl: u32) -> Checked<()> {
-        let Some(shape) = self.opened.outputs.get(output) else { return broken("a step's output is not in the plan") };
+        let opened = self.opened;
+        let Some(shape) = opened.outputs.get(output) else { return broken("a step's output is not in the plan") };
         if ttl != 0 && matches!(shape.target.place, Place::MongoDb { .. }) {
             return broken("a time to live is set for a target in MongoDB, where only Redis has it");
         }
         self.key(output)?;
-        for _ in 0..shape.fields.len() {
-            self.cell()?;
+        for name in &shape.fields {
+            self.cell().map_err(|error| placed(error, || place_of("field", name, shape)))?;
         }
         Ok(())
     }
@@ -151,10 +162,11 @@ impl Lift<'_> {
 
     /// An explicit key: its cells, and that they hold the row's primary key.
     fn key(&mut self, output: usize) -> Checked<()> {
-        let Some(shape) = self.opened.outputs.get(output).filter(|shape| !shape.key.is_empty()) else { return Ok(()) };
+        let opened = self.opened;
+        let Some(shape) = opened.outputs.get(output).filter(|shape| !shape.key.is_empty()) else { return Ok(()) };
         let first = self.at;
-        for _ in 0..shape.key.len() {
-            self.cell()?;
+        for name in &shape.key {
+            self.cell().map_err(|error| placed(error, || place_of("key part", name, shape)))?;
         }
         let part_of = |column: &u32| {
             (0..shape.key.len()).find(|part| {
@@ -250,9 +262,9 @@ impl Lift<'_> {
 
     fn reason(&mut self) -> Checked<Error> {
         let mut texts = [String::new(), String::new()];
-        for text in &mut texts {
+        for (text, name) in texts.iter_mut().zip(["code", "message"]) {
             let at = self.at;
-            self.cell()?;
+            self.cell().map_err(|error| placed(error, || format!("the {name} of a reject: ")))?;
             let Value::Text(words) = self.cells.get(at) else { return broken("a reject has other cells than two texts") };
             *text = words.to_owned();
         }

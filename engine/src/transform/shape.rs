@@ -141,6 +141,7 @@ impl Node {
     }
 }
 
-fn shortened(text: &str) -> &str {
+/// A name in a message.
+pub(super) fn shortened(text: &str) -> &str {
     text.get(..text.floor_char_boundary(80)).unwrap_or(text)
 }

@@ -7,7 +7,7 @@ mod guests;
 mod hostile;
 mod modules;
 mod registry;
-mod signing;
+pub(crate) mod signing;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -340,6 +340,17 @@ pub(crate) fn features() -> Case {
         after.insert("f_decimal".into(), Value::Decimal(decimal));
         row(Op::Create, "minor", None, &after);
     }
+    for units in [0, 5, -5, -99, -100, 1_234_567] {
+        let mut after = usual.clone();
+        after.extend(image(&[("f_int", Value::Int(units))]));
+        row(Op::Create, "from minor", None, &after);
+    }
+    for after in [&small, &large, &nulls] {
+        row(Op::Create, "from minor", None, after);
+    }
+    for what in ["year", "table", "config", "mistakes", "ttl alone"] {
+        row(Op::Create, what, None, &usual);
+    }
     for before in [&usual, &nulls] {
         let mut before = before.clone();
         before.extend(image(&[("id", Value::Int(1000)), ("what", Value::Text("all"))]));
@@ -353,7 +364,7 @@ pub(crate) fn features() -> Case {
     rows.push(Change { op: Op::Create, before: None, after: Some(after) });
     Case {
         name: "features",
-        config: "",
+        config: r#"{"nested":{"a":[1,2.5,"é"],"b":null},"ratio":0.1}"#,
         expected: "features.expected",
         events: Events::Made { schema: schema("features", &columns), rows },
     }

@@ -16,14 +16,43 @@ typedef struct {
   ss_column what, text_before, typed[KINDS], any[KINDS];
   ss_document *all, *keyed, *whole;
   ss_field typed_field[KINDS], any_field[KINDS], op, offset, partition, changed_at, presence, part, value, everything;
+  const struct config *config;
+  ss_text key, targets; // the primary key's columns, and the route's targets, joined by commas
 } features;
+
+struct config {
+  bool has_ratio, has_nested;
+  double ratio;
+  ss_text nested; // whatever it is
+};
+
+static void *configure(ss_config *settings) {
+  struct config *c = ss_new(sizeof *c);
+  c->has_ratio = ss_config_double(settings, "ratio", &c->ratio);
+  c->has_nested = ss_config_json(settings, "nested", &c->nested);
+  return c;
+}
+
+static void join(ss_text *list, ss_text name) {
+  char *joined = ss_new(list->len + name.len + 1);
+  size_t len = 0;
+  if (list->len) {
+    memcpy(joined, list->ptr, list->len);
+    len = list->len;
+    joined[len++] = ',';
+  }
+  memcpy(joined + len, name.ptr, name.len);
+  *list = (ss_text){joined, len + name.len};
+}
 
 static const char *prefixed(char *buffer, const char *prefix, const char *name) { return strcat(strcpy(buffer, prefix), name); }
 
 static void *open_features(ss_table *table, const void *config) {
-  (void)config;
   char name[32];
   features *f = ss_new(sizeof *f);
+  f->config = config;
+  for (size_t i = 0; i < ss_key_count(table); i++) join(&f->key, ss_key_at(table, i).name);
+  for (size_t i = 0; i < ss_target_count(table); i++) join(&f->targets, ss_target_at(table, i).name);
   ss_see_deletes(table);
   f->what = ss_column_of(table, "what", SS_TEXT);
   f->text_before = ss_column_before(table, "f_text", SS_TEXT);
@@ -93,6 +122,17 @@ static void put_all(const features *f, ss_row *row) {
   ss_set_text(row, f->presence, ss_text_of(presence == SS_ABSENT ? "absent" : presence == SS_NULL ? "null" : "present"));
 }
 
+static void put_from_minor(const features *f, ss_row *row) {
+  const struct { ss_field field; unsigned digits; } TO[] = {{f->op, 0}, {f->presence, 2}, {f->partition, 20}};
+  int64_t units;
+  bool has_units = ss_get_int(row, f->typed[INT], &units);
+  ss_put(row, f->all);
+  for (size_t i = 0; i < sizeof TO / sizeof *TO; i++) {
+    if (has_units) ss_set_decimal(row, TO[i].field, ss_from_minor_units(row, units, TO[i].digits));
+    else ss_set_null(row, TO[i].field);
+  }
+}
+
 static void put_keyed(const features *f, ss_row *row, const char *part) {
   ss_put(row, f->keyed);
   ss_set_text(row, f->part, ss_text_of(part));
@@ -139,6 +179,26 @@ static void feature_event(const void *state, ss_row *row) {
     ss_put(row, f->all);
     if (has_decimal) ss_set_int(row, f->typed_field[INT], units);
     else ss_set_null(row, f->typed_field[INT]);
+  } else if (ss_is(what, "from minor")) {
+    put_from_minor(f, row);
+  } else if (ss_is(what, "year")) {
+    ss_put(row, f->all);
+    ss_set_year(row, f->op, 2155);
+  } else if (ss_is(what, "table")) {
+    ss_put(row, f->all);
+    ss_set_text(row, f->op, f->key);
+    ss_set_text(row, f->presence, f->targets);
+  } else if (ss_is(what, "config")) {
+    ss_put(row, f->all);
+    if (f->config->has_ratio) ss_set_double(row, f->op, f->config->ratio);
+    else ss_set_null(row, f->op);
+    if (f->config->has_nested) ss_set_json(row, f->presence, f->config->nested);
+    else ss_set_null(row, f->presence);
+  } else if (ss_is(what, "mistakes")) {
+    ss_put(row, f->all);
+    ss_set_text(row, f->op, ss_text_of(""));
+  } else if (ss_is(what, "ttl alone")) {
+    ss_ttl(row, 60);
   } else if (ss_is(what, "case")) {
     ss_get_text(row, f->typed[TEXT], &text);
     ss_put(row, f->all);
@@ -166,4 +226,4 @@ static void feature_event(const void *state, ss_row *row) {
   }
 }
 
-const ss_transform streamsync_transform = {.name = "features", .version = "0.1.0", .open = open_features, .event = feature_event};
+const ss_transform streamsync_transform = {.name = "features", .version = "0.1.0", .configure = configure, .open = open_features, .event = feature_event};

@@ -1,7 +1,19 @@
 // All that an SDK can do, done once: see transforms/features/rust, which does the same.
 package main
 
-import "transform.features/streamsync"
+import (
+	encoding "encoding/json"
+	"strings"
+
+	"transform.features/streamsync"
+)
+
+// config is the route's.
+type config struct {
+	Ratio *float64 `json:"ratio"`
+	// Nested is whatever it is.
+	Nested encoding.RawMessage `json:"nested"`
+}
 
 var kinds = []string{
 	"boolean", "int", "uint", "double", "decimal", "text", "bytes", "bits", "json", "geometry", "date", "time", "datetime", "timestamp", "year",
@@ -29,11 +41,23 @@ type features struct {
 	typedFields, anyFields                     []streamsync.Field
 	op, offset, partition, changedAt, presence streamsync.Field
 	part, value, everything                    streamsync.Field
+	int                                        streamsync.Column[int64]
+	config                                     config
+	// key is the primary key's columns, and targets the route's, joined by commas.
+	key, targets string
 }
 
-func open(table *streamsync.Table, _ streamsync.NoConfig) (streamsync.EventFunc, error) {
+func open(table *streamsync.Table, config config) (streamsync.EventFunc, error) {
 	table.SeeDeletes()
-	f := &features{what: table.Text("what"), textBefore: table.Before().Text("f_text"), all: table.Document()}
+	f := &features{what: table.Text("what"), textBefore: table.Before().Text("f_text"), all: table.Document(), config: config}
+	var key, targets []string
+	for _, index := range table.PrimaryKey {
+		key = append(key, table.Columns[index].Name)
+	}
+	for _, target := range table.Context.Targets {
+		targets = append(targets, target.Name)
+	}
+	f.key, f.targets = strings.Join(key, ","), strings.Join(targets, ",")
 	f.typed = []reader{
 		read(table.Boolean("f_boolean"), streamsync.Bool),
 		read(table.Integer("f_int"), streamsync.Int),
@@ -52,6 +76,7 @@ func open(table *streamsync.Table, _ streamsync.NoConfig) (streamsync.EventFunc,
 		read(table.Integer("f_year"), streamsync.Int),
 	}
 	f.text, f.decimal, f.json = table.Text("f_text"), table.Decimal("f_decimal"), table.JSON("f_json")
+	f.int = table.Integer("f_int")
 	for _, kind := range kinds {
 		f.any = append(f.any, read(table.Any("f_"+kind), func(v streamsync.Value) streamsync.Value { return v }))
 	}
@@ -113,6 +138,33 @@ func (f *features) event(row *streamsync.Row, changes *streamsync.Changes) error
 		changes.Put(f.all).Set(f.typedFields[1], streamsync.Absent).Set(f.typedFields[5], streamsync.Null)
 	case "minor":
 		return f.putMinor(row, changes)
+	case "from minor":
+		return f.putFromMinor(row, changes)
+	case "year":
+		changes.Put(f.all).Set(f.op, streamsync.Year(2155).Value())
+	case "table":
+		changes.Put(f.all).Set(f.op, streamsync.Text(f.key)).Set(f.presence, streamsync.Text(f.targets))
+	case "config":
+		ratio, nested := streamsync.Null, streamsync.Null
+		if f.config.Ratio != nil {
+			ratio = streamsync.Double(*f.config.Ratio)
+		}
+		if f.config.Nested != nil {
+			nested = streamsync.JSON(f.config.Nested).Value()
+		}
+		changes.Put(f.all).Set(f.op, ratio).Set(f.presence, nested)
+	case "mistakes":
+		// The digits are not exported, so that package encoding/json would leave them out.
+		passed := ""
+		if _, err := encoding.Marshal(map[string]streamsync.Decimal{"a": streamsync.DecimalOf("1.50")}); err == nil {
+			passed = "a decimal inside of JSON"
+		}
+		changes.Put(f.all).Set(f.op, streamsync.Text(passed))
+	case "ttl alone":
+		return &streamsync.Reject{
+			Code:    "ttl-without-put",
+			Message: "the transform sets a time to live where no put is open: set it after the put that it is of",
+		}
 	case "case":
 		text, err := f.text.Get(row)
 		put := changes.Put(f.all).Set(f.op, streamsync.Text(streamsync.Trim(text.V)))
@@ -174,8 +226,17 @@ func (f *features) putMinor(row *streamsync.Row, changes *streamsync.Changes) er
 	return err
 }
 
+func (f *features) putFromMinor(row *streamsync.Row, changes *streamsync.Changes) error {
+	units, err := f.int.Get(row)
+	decimal := func(digits int) streamsync.Value {
+		return units.Or(func(units int64) streamsync.Value { return streamsync.DecimalOfMinorUnits(units, digits).Value() })
+	}
+	changes.Put(f.all).Set(f.op, decimal(0)).Set(f.presence, decimal(2)).Set(f.partition, decimal(20))
+	return err
+}
+
 func init() {
-	streamsync.Export(streamsync.Transform[streamsync.NoConfig]{Name: "features", Version: "0.1.0", Open: open})
+	streamsync.Export(streamsync.Transform[config]{Name: "features", Version: "0.1.0", Open: open})
 }
 
 func main() {}

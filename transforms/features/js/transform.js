@@ -1,6 +1,8 @@
 // All that an SDK can do, done once: see `transforms/features/rust`, which does the same.
 
-import { ABSENT, Double, Reject, Unsigned, defineTransform, kind, log, metrics, trim } from './streamsync.js';
+import {
+  ABSENT, ConfigError, Decimal, Double, Json, Reject, Unsigned, Year, defineTransform, kind, log, metrics, trim,
+} from './streamsync.js';
 
 const KINDS = [
   'boolean', 'int', 'uint', 'double', 'decimal', 'text', 'bytes', 'bits', 'json', 'geometry', 'date', 'time', 'datetime', 'timestamp', 'year',
@@ -9,11 +11,45 @@ const KIND_OF = { int: kind.bigint, uint: kind.unsigned, year: kind.integer };
 const nullOr = (make) => (value) => (value === null ? null : make(value));
 const WRAPPED = { uint: nullOr((value) => new Unsigned(value)), double: nullOr((value) => new Double(value)) };
 
+/** What is no value. Each must be refused where it is written, because elsewhere nobody would find it. */
+const mistakes = (changes, document) => ({
+  'Json of an object': () => new Json({ a: 1 }),
+  'Decimal with an exponent': () => new Decimal(1e21),
+  'Decimal of NaN': () => new Decimal(NaN),
+  'Decimal of nothing': () => new Decimal(undefined),
+  'Decimal that ends with a point': () => new Decimal('1.'),
+  'Decimal of 513 digits': () => new Decimal('1'.repeat(513)),
+  'compared decimals': () => new Decimal('9.00') > new Decimal('10.00'),
+  'added decimals': () => new Decimal('9.00') + new Decimal('10.00'),
+  'equal decimals': () => new Decimal('9.00') == 9,
+  'minor units of a fraction': () => Decimal.fromMinorUnits(0.5, 2),
+  'minor units of negative digits': () => Decimal.fromMinorUnits(5n, -2),
+  'negative time to live': () => changes.put(document, {}, { ttlSeconds: -1 }),
+  'time to live of NaN': () => changes.put(document, {}, { ttlSeconds: NaN }),
+  'time to live of a text': () => changes.put(document, {}, { ttlSeconds: '60' }),
+});
+
+/** Whether it throws a mistake, in a line of this file. */
+function refused(mistake) {
+  try {
+    mistake();
+  } catch (error) {
+    return error instanceof TypeError && error.message.length > 20 && error.stack.includes('transform.js');
+  }
+  return false;
+}
+
 export const transform = defineTransform({
   name: 'features',
   version: '0.1.0',
 
-  open(table) {
+  readConfig({ ratio = null, nested = null, ...others }) {
+    for (const name in others) throw new ConfigError(`there is no setting "${name}"`);
+    if (ratio !== null && typeof ratio !== 'number') throw new ConfigError('"ratio" is no number');
+    return { ratio: ratio === null ? null : new Double(ratio), nested };
+  },
+
+  open(table, config) {
     table.seeDeletes();
     const whatColumn = table.column('what', kind.text);
     const textBefore = table.columnBefore('f_text', kind.text);
@@ -24,6 +60,8 @@ export const transform = defineTransform({
       .field('meta.op', 'meta.offset', 'meta.partition', 'meta.changed_at', 'meta.presence');
     const keyed = table.documentFor('keyed', 'nowhere').keyCopy('id').key('part').copy('what').field('value');
     const whole = table.documentFor('whole').field('');
+    const key = Array.from(table.schema.primaryKey, (index) => table.schema.columns[index].name).join();
+    const targets = table.context.targets.map((target) => target.name).join();
 
     const does = {
       all(row, changes) {
@@ -54,6 +92,21 @@ export const transform = defineTransform({
       nested: (row, changes) => changes.put(whole, { '': { a: [1, -2.5, 'é "q"', true, null, {}], b: { c: [] } } }),
       absent: (row, changes) => changes.put(all, { 'typed.int': ABSENT, 'typed.text': undefined }),
       minor: (row, changes) => changes.put(all, { 'typed.int': row.get(typed.decimal)?.minorUnits(2) }),
+      'from minor'(row, changes) {
+        const units = row.get(typed.int);
+        const decimal = (digits) => (units === null ? null : Decimal.fromMinorUnits(units, digits));
+        changes.put(all, { 'meta.op': decimal(0), 'meta.presence': decimal(2), 'meta.partition': decimal(20) });
+      },
+      year: (row, changes) => changes.put(all, { 'meta.op': new Year(2155) }),
+      table: (row, changes) => changes.put(all, { 'meta.op': key, 'meta.presence': targets }),
+      config: (row, changes) => changes.put(all, { 'meta.op': config.ratio, 'meta.presence': config.nested }),
+      mistakes(row, changes) {
+        const passed = Object.entries(mistakes(changes, all)).filter(([, mistake]) => !refused(mistake));
+        changes.put(all, { 'meta.op': passed.map(([name]) => name).join() });
+      },
+      'ttl alone'() {
+        throw new Reject('ttl-without-put', 'the transform sets a time to live where no put is open: set it after the put that it is of');
+      },
       case(row, changes) {
         const text = row.get(typed.text);
         changes.put(all, { 'meta.op': trim(text), 'meta.presence': text.toUpperCase(), 'meta.partition': text.toLowerCase() });

@@ -1,6 +1,7 @@
 """All that an SDK can do, done once: see `transforms/features/rust`, which does the same."""
 
-from streamsync import ABSENT, Changes, Reject, Row, Table, Unsigned, export, kind, log, metrics, minor_units, trim
+from streamsync import (ABSENT, Changes, ConfigError, Decimal, Reject, Row, Table, Unsigned, Year, export, kind, log, metrics, minor_units,
+                        trim)
 
 KINDS = ("boolean", "int", "uint", "double", "decimal", "text", "bytes", "bits", "json", "geometry", "date", "time", "datetime", "timestamp",
          "year")
@@ -10,7 +11,21 @@ KIND_OF = {"int": kind.INTEGER, "uint": kind.UNSIGNED, "year": kind.INTEGER}
 class Features:
     NAME, VERSION = "features", "0.1.0"
 
-    def __init__(self, table: Table, config):
+    @staticmethod
+    def read_config(settings: dict) -> tuple:
+        ratio, nested = settings.pop("ratio", None), settings.pop("nested", None)
+        for name in settings:
+            raise ConfigError(f'there is no setting "{name}"')
+        if ratio is None:
+            return None, nested
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)):
+            raise ConfigError('"ratio" is no number')
+        return float(ratio), nested
+
+    def __init__(self, table: Table, config: tuple):
+        self.ratio, self.nested = config
+        self.key = ",".join(table.schema.columns[index].name for index in table.schema.primary_key)
+        self.targets = ",".join(target.name for target in table.context.targets)
         table.see_deletes()
         self.what = table.column("what", kind.TEXT)
         self.text_before = table.column_before("f_text", kind.TEXT)
@@ -47,6 +62,20 @@ class Features:
         elif what == "minor":
             decimal = row.get(self.typed["decimal"])
             changes.put(self.all, {"typed.int": None if decimal is None else minor_units(decimal, 2)})
+        elif what == "from minor":
+            units = row.get(self.typed["int"])
+            whole, cents, fine = (None if units is None else Decimal(units).scaleb(-digits) for digits in (0, 2, 20))
+            changes.put(self.all, {"meta.op": whole, "meta.presence": cents, "meta.partition": fine})
+        elif what == "year":
+            changes.put(self.all, {"meta.op": Year(2155)})
+        elif what == "table":
+            changes.put(self.all, {"meta.op": self.key, "meta.presence": self.targets})
+        elif what == "config":
+            changes.put(self.all, {"meta.op": self.ratio, "meta.presence": self.nested})
+        elif what == "mistakes":
+            changes.put(self.all, {"meta.op": ""})
+        elif what == "ttl alone":
+            raise Reject("ttl-without-put", "the transform sets a time to live where no put is open: set it after the put that it is of")
         elif what == "case":
             text = row.get(self.typed["text"])
             changes.put(self.all, {"meta.op": trim(text), "meta.presence": text.upper(), "meta.partition": text.lower()})

@@ -130,6 +130,24 @@ pub struct Json<T>(pub T);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedDecimal(pub String);
 
+impl OwnedDecimal {
+    /// The inverse of [`Decimal::minor_units`]: -5 of 2 digits is -0.05.
+    pub fn from_minor_units(units: i64, digits: usize) -> Self {
+        let sign = if units < 0 { "-" } else { "" };
+        // At least one digit stands before the point.
+        let plain = format!("{:0>1$}", units.unsigned_abs(), digits.saturating_add(1));
+        Self(match plain.split_at_checked(plain.len().saturating_sub(digits)) {
+            Some((whole, fraction)) if digits > 0 => format!("{sign}{whole}.{fraction}"),
+            _ => format!("{sign}{plain}"),
+        })
+    }
+
+    /// To read it as one of a row is read.
+    pub fn as_decimal(&self) -> Decimal<'_> {
+        Decimal(&self.0)
+    }
+}
+
 /// What may become a field. `None` becomes null; a field that is never set is not in the document.
 pub trait IntoCell {
     /// The cell's tag and payload; texts and bytes go to the end of `heap`.
@@ -238,6 +256,27 @@ mod tests {
         ];
         for (digits, scale, expected) in cases {
             assert_eq!(Decimal(digits).minor_units(scale), expected, "{digits:?} with {scale} digits");
+        }
+    }
+
+    #[test]
+    fn minor_units_become_the_decimal_that_has_them() {
+        let cases = [
+            (0, 0, "0"),
+            (0, 2, "0.00"),
+            (-5, 2, "-0.05"),
+            (5, 2, "0.05"),
+            (-99, 2, "-0.99"),
+            (-100, 2, "-1.00"),
+            (1234, 3, "1.234"),
+            (-7, 0, "-7"),
+            (i64::MAX, 2, "92233720368547758.07"),
+            (i64::MIN, 2, "-92233720368547758.08"),
+            (i64::MIN, 25, "-0.0000009223372036854775808"),
+        ];
+        for (units, digits, expected) in cases {
+            let made = OwnedDecimal::from_minor_units(units, digits);
+            assert_eq!((made.0.as_str(), made.as_decimal().minor_units(digits)), (expected, Ok(units)));
         }
     }
 

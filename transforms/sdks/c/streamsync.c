@@ -1,6 +1,8 @@
 // The other half of streamsync.h, which says how it is used. It comes with the engine and is not meant to be edited.
 #include "streamsync.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <wctype.h>
@@ -192,6 +194,37 @@ bool ss_config_integer(ss_config *config, const char *name, int64_t *integer) {
   return true;
 }
 
+// As JSON has a number: strtod alone would take "inf", "0x1p3" and "1.".
+static bool is_number(ss_text text) {
+  size_t i = text.len && *text.ptr == '-', first = i;
+  while (i < text.len && text.ptr[i] >= '0' && text.ptr[i] <= '9') i++;
+  if (i == first || (text.ptr[first] == '0' && i > first + 1)) return false;
+  if (i < text.len && text.ptr[i] == '.') {
+    first = ++i;
+    while (i < text.len && text.ptr[i] >= '0' && text.ptr[i] <= '9') i++;
+    if (i == first) return false;
+  }
+  if (i < text.len && (text.ptr[i] | 32) == 'e') {
+    i++;
+    if (i < text.len && (text.ptr[i] == '+' || text.ptr[i] == '-')) i++;
+    first = i;
+    while (i < text.len && text.ptr[i] >= '0' && text.ptr[i] <= '9') i++;
+    if (i == first) return false;
+  }
+  return i == text.len;
+}
+
+bool ss_config_double(ss_config *config, const char *name, double *number) {
+  ss_text value;
+  if (!find_setting(config, name, &value)) return false;
+  double read = is_number(value) ? strtod(ss_c_string(value), NULL) : HUGE_VAL;
+  if (read > DBL_MAX || read < -DBL_MAX) { setting_wrong(config, ss_text_of(name), "is no number"); return false; }
+  *number = read;
+  return true;
+}
+
+bool ss_config_json(ss_config *config, const char *name, ss_text *json) { return find_setting(config, name, json); }
+
 bool ss_config_boolean(ss_config *config, const char *name, bool *boolean) {
   ss_text value;
   if (!find_setting(config, name, &value)) return false;
@@ -221,8 +254,6 @@ bool ss_config_texts(ss_config *config, const char *name, const ss_text **texts,
 
 // --- Tables and documents
 
-typedef struct { ss_text name, sink; } target;
-
 struct ss_document {
   ss_table *table;
   ss_document *next;
@@ -237,6 +268,8 @@ struct ss_table {
   ss_text database, name;
   ss_column_schema *columns;
   size_t column_count;
+  const uint32_t *key; // indexes of columns
+  size_t key_count;
   buffer before, after; // uint32_t each: columns that cross
   bool sees_deletes;
   ss_document *first_document, *last_document;
@@ -246,7 +279,7 @@ struct ss_table {
   ss_table *next;
 };
 
-static target *targets;
+static ss_target *targets;
 static size_t target_count;
 static const void *configuration;
 static ss_table *tables;
@@ -326,6 +359,10 @@ ss_column ss_column_before(ss_table *table, const char *name, ss_kind kind) { re
 void ss_see_deletes(ss_table *table) { table->sees_deletes = true; }
 size_t ss_column_count(const ss_table *table) { return table->column_count; }
 ss_column_schema ss_column_at(const ss_table *table, size_t index) { return table->columns[index]; }
+size_t ss_key_count(const ss_table *table) { return table->key_count; }
+ss_column_schema ss_key_at(const ss_table *table, size_t index) { return table->columns[table->key[index]]; }
+size_t ss_target_count(const ss_table *table) { (void)table; return target_count; }
+ss_target ss_target_at(const ss_table *table, size_t index) { (void)table; return targets[index]; }
 ss_text ss_database(const ss_table *table) { return table->database; }
 ss_text ss_table_name(const ss_table *table) { return table->name; }
 
@@ -582,6 +619,21 @@ int64_t ss_minor_units(ss_row *row, ss_text decimal, unsigned digits) {
   return row->rejected ? 0 : negative ? units : -units;
 }
 
+ss_text ss_from_minor_units(ss_row *row, int64_t units, unsigned digits) {
+  enum { MOST = 20 }; // digits of 64 bits
+  size_t room = (size_t)digits + MOST + 3, at = room;
+  char *text = ss_alloc(row, room);
+  uint64_t rest = units < 0 ? 0 - (uint64_t)units : (uint64_t)units;
+  // From the last digit to the first; one at least stands before the point.
+  for (size_t written = 0; rest || written <= digits; written++) {
+    if (digits && written == digits) text[--at] = '.';
+    text[--at] = (char)('0' + rest % 10);
+    rest /= 10;
+  }
+  if (units < 0) text[--at] = '-';
+  return (ss_text){text + at, room - at};
+}
+
 // --- Changes
 
 static void step(ss_row *row, uint32_t action, uint32_t output, uint32_t ttl) {
@@ -625,7 +677,6 @@ static void begin(ss_row *row, uint32_t action, const ss_document *document, siz
 void ss_put(ss_row *row, const ss_document *document) { begin(row, PUT, document, document->tags.len); }
 void ss_delete(ss_row *row, const ss_document *document) { begin(row, DELETE, document, document->key_cells); }
 void ss_skip(ss_row *row) { row->spoke = true; }
-void ss_ttl(ss_row *row, uint32_t seconds) { row->ttl = seconds; }
 
 static void push_text(ss_row *row, const char *text) {
   uint64_t word = (uint64_t)row->out_heap.len << 32 | strlen(text);
@@ -646,6 +697,11 @@ void ss_reject(ss_row *row, const char *code, const char *message) {
   step(row, REJECT, 0, 0);
   push_text(row, code);
   push_text(row, message);
+}
+
+void ss_ttl(ss_row *row, uint32_t seconds) {
+  if (row->document && row->action == PUT) row->ttl = seconds;
+  else ss_reject(row, "ttl-without-put", "the transform sets a time to live where no put is open: set it after the put that it is of");
 }
 
 static bool settable(ss_row *row, ss_field field) {
@@ -689,6 +745,8 @@ void ss_set_date(ss_row *row, ss_field field, ss_date date) { set(row, field, SS
 void ss_set_time(ss_row *row, ss_field field, ss_time time) { set(row, field, SS_TIME, (uint64_t)time.micros); }
 void ss_set_datetime(ss_row *row, ss_field field, ss_datetime datetime) { set(row, field, SS_DATETIME, (uint64_t)datetime.micros); }
 void ss_set_timestamp(ss_row *row, ss_field field, ss_timestamp timestamp) { set(row, field, SS_TIMESTAMP, (uint64_t)timestamp.micros); }
+
+void ss_set_year(ss_row *row, ss_field field, int64_t year) { set(row, field, SS_YEAR, (uint64_t)year); }
 
 void ss_set_double(ss_row *row, ss_field field, double number) {
   uint64_t word;
@@ -903,7 +961,7 @@ EXPORT(CONTRACT "describe") void *export_describe(void) {
   return &description;
 }
 
-EXPORT(CONTRACT "init") result *export_init(const char *json, size_t json_len, target *given, size_t count) {
+EXPORT(CONTRACT "init") result *export_init(const char *json, size_t json_len, ss_target *given, size_t count) {
   ss_config config = {0};
   targets = given;
   target_count = count;
@@ -939,9 +997,9 @@ static void build_outputs(ss_table *table, buffer *outputs) {
 EXPORT(CONTRACT "open")
 result *export_open(uint32_t id, const char *database, size_t database_len, const char *name, size_t name_len, const abi_column *columns,
                     size_t column_count, const uint32_t *primary_key, size_t primary_key_len) {
-  (void)primary_key, (void)primary_key_len;
   ss_table *table = ss_new(sizeof *table);
-  *table = (ss_table){.id = id, .database = {database, database_len}, .name = {name, name_len}, .column_count = column_count};
+  *table = (ss_table){.id = id, .database = {database, database_len}, .name = {name, name_len}, .column_count = column_count,
+                      .key = primary_key, .key_count = primary_key_len};
   table->columns = ss_new(column_count * sizeof *table->columns);
   for (size_t i = 0; i < column_count; i++) {
     const abi_column *c = &columns[i];

@@ -93,8 +93,10 @@ extern const ss_transform streamsync_transform;
 
 bool ss_config_text(ss_config *config, const char *name, ss_text *text);
 bool ss_config_integer(ss_config *config, const char *name, int64_t *integer);
+bool ss_config_double(ss_config *config, const char *name, double *number); // with a fraction or without
 bool ss_config_boolean(ss_config *config, const char *name, bool *boolean);
 bool ss_config_texts(ss_config *config, const char *name, const ss_text **texts, size_t *count);
+bool ss_config_json(ss_config *config, const char *name, ss_text *json); // whatever it is, as JSON: an object, a list in a list
 void ss_config_wrong(ss_config *config, const char *message);
 
 void *ss_new(size_t size); // zeroed, for as long as the instance lives
@@ -105,6 +107,7 @@ const char *ss_c_string(ss_text text); // a copy that ends with NUL, for as long
 typedef struct { ss_kind kind; uint32_t at; bool before; } ss_column;
 typedef struct { uint32_t document, cell; } ss_field;
 typedef struct { ss_text name; ss_kind kind; bool nullable; int64_t length, scale; ss_text source_type; } ss_column_schema; // -1: not known
+typedef struct { ss_text name, sink; } ss_target;
 
 ss_column ss_column_of(ss_table *table, const char *name, ss_kind kind); // of the row as it is after the change
 // Of the row as it was before. It is absent where there was no row. What a store holds can be recomputed from MySQL only while documents do
@@ -125,6 +128,10 @@ void ss_key_copy(ss_document *document, const char *column);
 
 size_t ss_column_count(const ss_table *table);
 ss_column_schema ss_column_at(const ss_table *table, size_t index);
+size_t ss_key_count(const ss_table *table);                    // columns of the primary key; 0: the table has none
+ss_column_schema ss_key_at(const ss_table *table, size_t index); // in the key's order
+size_t ss_target_count(const ss_table *table);                 // targets of the route
+ss_target ss_target_at(const ss_table *table, size_t index);
 ss_text ss_database(const ss_table *table);
 ss_text ss_table_name(const ss_table *table);
 
@@ -160,6 +167,7 @@ bool ss_get_value(ss_row *row, ss_column column, ss_value *value);
 
 // The decimal times 10^digits, exactly: "-12.34" has -1234 minor units of 2 digits. One that is finer, or does not fit, rejects the event.
 int64_t ss_minor_units(ss_row *row, ss_text decimal, unsigned digits);
+ss_text ss_from_minor_units(ss_row *row, int64_t units, unsigned digits); // the inverse: -5 of 2 digits is "-0.05"
 
 ss_text ss_trim(ss_text text);              // without Unicode's white space at both ends
 ss_text ss_upper(ss_row *row, ss_text text); // by Unicode
@@ -176,7 +184,7 @@ void ss_reject(ss_row *row, const char *code, const char *message);
 bool ss_rejected(const ss_row *row); // whether it already is: of use where a loop would go on in vain
 
 // Of the last put or delete.
-void ss_ttl(ss_row *row, uint32_t seconds); // the document expires; 0 leaves that to the target
+void ss_ttl(ss_row *row, uint32_t seconds); // of a put: the document expires; 0 leaves that to the target
 void ss_set_null(ss_row *row, ss_field field);
 void ss_set_absent(ss_row *row, ss_field field);
 void ss_set_text(ss_row *row, ss_field field, ss_text text);
@@ -193,6 +201,7 @@ void ss_set_date(ss_row *row, ss_field field, ss_date date);
 void ss_set_time(ss_row *row, ss_field field, ss_time time);
 void ss_set_datetime(ss_row *row, ss_field field, ss_datetime datetime);
 void ss_set_timestamp(ss_row *row, ss_field field, ss_timestamp timestamp);
+void ss_set_year(ss_row *row, ss_field field, int64_t year);
 void ss_set_value(ss_row *row, ss_field field, ss_value value);
 
 // --- Log lines and counters leave the transform when the batch has succeeded. Keep rows' values out of them; names of counters have no

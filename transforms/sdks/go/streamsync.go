@@ -158,8 +158,39 @@ type Nullable[T any] struct {
 	Valid bool
 }
 
-// Decimal is an exact decimal in plain digits: "-12.340".
-type Decimal string
+// Decimal is an exact decimal in plain digits: "-12.340". It is no string, because + would join the digits of two, and < would compare them as
+// texts: count in MinorUnits. == holds where the digits are the same, so not of 1.5 and 1.50. The zero value has no digits, and is no decimal.
+type Decimal struct{ digits string }
+
+// DecimalOf is the decimal with these digits, which must be plain: "-12.340".
+func DecimalOf(digits string) Decimal { return Decimal{digits} }
+
+// DecimalOfMinorUnits is the inverse of MinorUnits: -5 of 2 digits is -0.05.
+func DecimalOfMinorUnits(units int64, digits int) Decimal {
+	if digits < 0 {
+		panic("DecimalOfMinorUnits of a negative number of digits")
+	}
+	sign, text := "", strconv.FormatInt(units, 10)
+	if units < 0 {
+		sign, text = "-", text[1:]
+	}
+	if digits == 0 {
+		return Decimal{sign + text}
+	}
+	if missing := digits + 1 - len(text); missing > 0 {
+		text = strings.Repeat("0", missing) + text
+	}
+	point := len(text) - digits
+	return Decimal{sign + text[:point] + "." + text[point:]}
+}
+
+// String is the digits.
+func (d Decimal) String() string { return d.digits }
+
+// MarshalJSON fails: JSON has no form for a decimal, and none is guessed.
+func (d Decimal) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("a Decimal can't be inside of JSON: put d.String() in its place, or json.Number(d.String())")
+}
 
 // MinorUnits is the decimal times 10^digits, exactly: "-12.34" has -1234 minor units of 2 digits. One that is finer, or does not fit 64
 // bits, is a Reject.
@@ -167,7 +198,7 @@ func (d Decimal) MinorUnits(digits int) (int64, error) {
 	if digits < 0 {
 		panic("MinorUnits of a negative number of digits")
 	}
-	text := string(d)
+	text := d.digits
 	negative := strings.HasPrefix(text, "-")
 	if negative {
 		text = text[1:]
@@ -311,7 +342,7 @@ func Int(v int64) Value          { return Value{tag: tagInt, word: uint64(v)} }
 func Uint(v uint64) Value        { return Value{tag: tagUint, word: v} }
 func Double(v float64) Value     { return Value{tag: tagDouble, word: math.Float64bits(v)} }
 func Bytes(v []byte) Value       { return Value{tag: tagBytes, text: string(v)} }
-func (v Decimal) Value() Value   { return Value{tag: tagDecimal, text: string(v)} }
+func (v Decimal) Value() Value   { return Value{tag: tagDecimal, text: v.digits} }
 func (v JSON) Value() Value      { return Value{tag: tagJSON, text: string(v)} }
 func (v Bits) Value() Value      { return Value{tag: tagBits, text: string(v)} }
 func (v Geometry) Value() Value  { return Value{tag: tagGeometry, text: string(v)} }
@@ -478,7 +509,7 @@ func (i Image) Boolean(name string) Column[bool] {
 
 // Decimal resolves a DECIMAL.
 func (i Image) Decimal(name string) Column[Decimal] {
-	return resolve(i, name, &KindDecimal, func(v Value) Decimal { return Decimal(v.text) })
+	return resolve(i, name, &KindDecimal, func(v Value) Decimal { return Decimal{v.text} })
 }
 
 // Bytes resolves a BINARY, VARBINARY or BLOB.

@@ -89,6 +89,21 @@ export const ABSENT = new Value(1, undefined);
 export class Decimal extends Value {
   constructor(digits) {
     super(6, String(digits));
+    if (!DIGITS.test(this.content) || this.content.length > MAX_DIGITS) {
+      throw new TypeError('a Decimal is made of plain digits, as "-12.340": at most 512 characters, no exponent, and no NaN');
+    }
+  }
+  /** The inverse of `minorUnits`: -5n of 2 digits is -0.05. */
+  static fromMinorUnits(units, digits) {
+    if (typeof units !== 'bigint' && !Number.isSafeInteger(units)) throw new TypeError('minor units are a BigInt, or a safe integer');
+    if (!Number.isSafeInteger(digits) || digits < 0) throw new TypeError('the digits of minor units are a whole number, not below 0');
+    const text = String(units < 0 ? -BigInt(units) : BigInt(units)).padStart(digits + 1, '0'); // one digit at least stands before the point
+    const point = text.length - digits;
+    return new Decimal((units < 0 ? '-' : '') + text.slice(0, point) + (digits > 0 ? '.' + text.slice(point) : ''));
+  }
+  /** What +, < and == would take: the digits as a text, so that "9.00" came after "10.00" and the sum of two was the one behind the other. */
+  valueOf() {
+    throw new TypeError('a Decimal is no number: count and compare in minorUnits(n), which are BigInts; String(decimal) has the digits');
   }
   /** The decimal times 10^digits, exactly, as a BigInt: "-12.34" has -1234n minor units of 2 digits. One that is finer, or does not
    *  fit 64 bits, rejects the event. */
@@ -135,6 +150,9 @@ export class Year extends Value {
 export class Json extends Value {
   constructor(text) {
     super(10, text);
+    if (typeof text !== 'string') {
+      throw new TypeError('a Json is made of JSON\'s text: JSON.stringify(value), or set the object or array itself, which becomes JSON');
+    }
   }
   parse() {
     return JSON.parse(this.content);
@@ -198,6 +216,11 @@ export class Timestamp extends Value {
 const wholeMillis = (micros) => Number((micros < 0n ? micros - 999n : micros) / 1000n);
 
 const PLAIN = /^(-?\d+)(?:\.(\d*))?$/;
+const DIGITS = /^-?\d+(?:\.\d+)?$/; // what the host takes
+const MAX_DIGITS = 512;
+
+/** A value of a row, which the host has checked. */
+const checked = (type, tag, content) => Reflect.construct(Value, [tag, content], type);
 const MAX_INT = 2n ** 63n - 1n;
 const MIN_INT = -(2n ** 63n);
 const MAX_UNSIGNED = 2n ** 64n - 1n;
@@ -226,11 +249,11 @@ const READ = [ // by tag: what a row gives where the kind is `any`, so that sett
   (row, at) => row._integer(at),
   (row, at) => new Unsigned(BigInt.asUintN(64, row._words64[at])),
   (row, at) => new Double(row._doubles[at]),
-  (row, at) => new Decimal(row._text(at)),
+  (row, at) => checked(Decimal, 6, row._text(at)),
   (row, at) => row._text(at),
   (row, at) => row._bytes(at),
   (row, at) => new Bits(row._bytes(at)),
-  (row, at) => new Json(row._text(at)),
+  (row, at) => checked(Json, 10, row._text(at)),
   (row, at) => new Geometry(row._bytes(at)),
   (row, at) => new Day(row._words64[at]),
   (row, at) => new Time(row._words64[at]),
@@ -397,6 +420,7 @@ class Table {
 
 const OPS = ['create', 'update', 'delete', 'read'];
 const EVENT_WORDS = 6; // of 32 bits
+const MAX_TTL = 0xffff_ffff;
 
 /** One change of one row. */
 class Row {
@@ -489,8 +513,9 @@ class Changes {
   /** Writes a document: it replaces the one that its target holds for the row. A field that is not set is not in the document; null is
    *  null, and so is undefined, which `?.` gives of null. With `ttlSeconds` the document expires; 0 leaves that to the target. */
   put(document, values, options) {
+    const ttl = options === undefined ? 0 : ttlOf(options);
     this._write(0, document, document._cellTags.length, values);
-    if (options?.ttlSeconds) this._setTtl(document, options.ttlSeconds);
+    if (ttl > 0) this._setTtl(document, ttl);
   }
   /** Deletes a document; of use after `seeDeletes`, or with an explicit key. */
   delete(document, key) {
@@ -698,6 +723,12 @@ class Changes {
     }
     return heap;
   }
+}
+
+function ttlOf(options) {
+  const seconds = options?.ttlSeconds ?? 0;
+  if (Number.isInteger(seconds) && seconds >= 0 && seconds <= MAX_TTL) return seconds;
+  throw new TypeError('ttlSeconds is a whole number of seconds, from 0 to 4294967295');
 }
 
 /** Of bytes, JSON.stringify would make an object with a member for each. */

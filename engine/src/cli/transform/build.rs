@@ -5,6 +5,7 @@
 mod c;
 mod componentize;
 mod go;
+mod other;
 mod rust;
 mod tool;
 
@@ -16,11 +17,13 @@ use clap::Args;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use super::inspect::{load, outside, outside_text};
-use super::project::{Language, Project};
+use super::project::{Builder, Built, Language, Project, Recipe};
 use super::{Stop, write_whole};
 use crate::cli::{say, say_error};
 
-/// The world of the contract.
+/// The contract that this program is made for,
+const CONTRACT: &str = include_str!("../../../../wit/transform.wit");
+/// and its world.
 const WORLD: &str = "transformer";
 
 #[derive(Args, Clone, Debug)]
@@ -44,13 +47,18 @@ enum Made {
 pub(super) fn build(arguments: &BuildArguments) -> Result<(), Stop> {
     let began = Instant::now();
     let project = Project::open(&arguments.dir)?;
-    say_error(&format!("building {} with the tools of {}", project.name, project.language.word()));
-    let made = match project.language {
-        Language::Rust => rust::build(&project)?,
-        Language::Go => go::build(&project)?,
-        Language::Js => componentize::js(&project)?,
-        Language::Python => componentize::python(&project)?,
-        Language::C => c::build(&project)?,
+    say_error(&match &project.builder {
+        Builder::Language(language) => format!("building {} with the tools of {}", project.name, language.word()),
+        Builder::Own(recipe) if recipe.command.is_empty() => format!("building {} of what is there", project.name),
+        Builder::Own(recipe) => format!("building {} with {}", project.name, recipe.command.join(" ")),
+    });
+    let made = match &project.builder {
+        Builder::Language(Language::Rust) => rust::build(&project)?,
+        Builder::Language(Language::Go) => go::build(&project)?,
+        Builder::Language(Language::Js) => componentize::js(&project)?,
+        Builder::Language(Language::Python) => componentize::python(&project)?,
+        Builder::Language(Language::C) => c::build(&project)?,
+        Builder::Own(recipe) => other::build(&project, recipe)?,
     };
     let component = component(&project, made)?;
     let path = project.module();
@@ -62,7 +70,11 @@ pub(super) fn build(arguments: &BuildArguments) -> Result<(), Stop> {
 }
 
 fn component(project: &Project, made: Made) -> Result<Vec<u8>, Stop> {
-    let refuse = |error: String| Stop::no(format!("what {} built does not become a component: {error}", project.language.word()));
+    let what = match &project.builder {
+        Builder::Language(language) => format!("what {} built", language.word()),
+        Builder::Own(Recipe { built: Built::Core(file) | Built::Component(file), .. }) => file.clone(),
+    };
+    let refuse = |error: String| Stop::no(format!("{what} does not become a component: {error}"));
     match made {
         Made::Component(bytes) => Ok(bytes),
         Made::Typed(module) => encoded(&module, false).map_err(refuse),
@@ -87,9 +99,17 @@ fn encoded(module: &[u8], without_system: bool) -> Result<Vec<u8>, String> {
 /// Writes the contract's types into a module, as the component's encoder wants them.
 fn embed(project: &Project, module: &mut Vec<u8>) -> Result<(), Stop> {
     let path = project.contract();
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Stop::usage(format!("{} can't be read: {error}; `streamsync transform new` writes it into each project", path.display()))
-    })?;
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        // A project that `new` has not written need not have a copy: no SDK in it is made for a certain version.
+        Err(error) if matches!(project.builder, Builder::Own(_)) && error.kind() == std::io::ErrorKind::NotFound => CONTRACT.to_owned(),
+        Err(error) => {
+            return Err(Stop::usage(format!(
+                "{} can't be read: {error}; `streamsync transform new` writes it into each project",
+                path.display()
+            )));
+        }
+    };
     let refuse = |error: String| Stop::usage(format!("{} is not the contract any more: {error}", path.display()));
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_str(&path, &text).map_err(|error| refuse(format!("{error:#}")))?;

@@ -70,6 +70,27 @@ struct Output {
     target: String,
     key: Vec<String>,
     fields: Vec<String>,
+    deleted_by: DeletedBy,
+}
+
+/// Who deletes an output's document when its row is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum DeletedBy {
+    Transform,
+    Engine,
+    /// The engine does not know the keys that a transform makes.
+    Nobody,
+}
+
+impl DeletedBy {
+    fn of(opened: &OpenedSchema, output: &crate::transform::Output) -> Self {
+        match (opened.sees_deletes, output.key.is_empty()) {
+            (true, _) => Self::Transform,
+            (false, true) => Self::Engine,
+            (false, false) => Self::Nobody,
+        }
+    }
 }
 
 /// Looks at a module, and at what it opens of the tables of recorded events.
@@ -152,7 +173,12 @@ fn table(table: String, opened: &OpenedSchema) -> Table {
     let outputs = opened
         .outputs
         .iter()
-        .map(|output| Output { target: output.target.name.clone(), key: texts(&output.key), fields: texts(&output.fields) })
+        .map(|output| Output {
+            target: output.target.name.clone(),
+            key: texts(&output.key),
+            fields: texts(&output.fields),
+            deleted_by: DeletedBy::of(opened, output),
+        })
         .collect();
     Table {
         table,
@@ -190,26 +216,40 @@ fn text(inspected: &Inspected) -> Vec<String> {
     if inspected.tables.is_empty() {
         lines.push("tables    unknown before it sees one: name recorded events with --events".into());
     }
-    for table in &inspected.tables {
-        lines.push(format!("table     {}", table.table));
-        if let Some(why) = &table.refused {
-            lines.push(format!("  refused: {why}"));
-            continue;
-        }
-        lines.push(format!("  reads   {}", listed(&table.reads)));
-        if !table.reads_before.is_empty() {
-            lines.push(format!("  before  {}", listed(&table.reads_before)));
-        }
-        lines.push(format!(
-            "  deletes {}",
-            if table.sees_deletes { "are handled by the transform" } else { "are carried out by the engine" }
-        ));
-        for output in &table.outputs {
-            let key = if output.key.is_empty() { "the primary key".to_owned() } else { output.key.join(", ") };
-            lines.push(format!("  target  {}, by {key}: {}", output.target, listed(&output.fields)));
-        }
+    lines.extend(inspected.tables.iter().flat_map(table_text));
+    lines
+}
+
+fn table_text(table: &Table) -> Vec<String> {
+    let mut lines = vec![format!("table     {}", table.table)];
+    if let Some(why) = &table.refused {
+        lines.push(format!("  refused: {why}"));
+        return lines;
+    }
+    lines.push(format!("  reads   {}", listed(&table.reads)));
+    if !table.reads_before.is_empty() {
+        lines.push(format!("  before  {}", listed(&table.reads_before)));
+    }
+    lines.push(format!("  deletes {}", deletes(table)));
+    for output in &table.outputs {
+        let key = if output.key.is_empty() { "the primary key".to_owned() } else { output.key.join(", ") };
+        let kept = if output.deleted_by == DeletedBy::Nobody { ", never deleted" } else { "" };
+        lines.push(format!("  target  {}, by {key}{kept}: {}", output.target, listed(&output.fields)));
     }
     lines
+}
+
+fn deletes(table: &Table) -> &'static str {
+    if table.sees_deletes {
+        return "are handled by the transform";
+    }
+    let nobody_s = |output: &Output| output.deleted_by == DeletedBy::Nobody;
+    let of_none = !table.outputs.is_empty() && table.outputs.iter().all(nobody_s);
+    match (table.outputs.iter().any(nobody_s), of_none) {
+        (false, _) => "are carried out by the engine",
+        (true, false) => "are carried out by the engine by the primary key alone: of explicit keys the transform must see them",
+        (true, true) => "are carried out by nobody: of explicit keys the transform must see them",
+    }
 }
 
 fn listed(names: &[String]) -> String {
@@ -221,4 +261,51 @@ pub(super) fn load(path: &Path) -> Result<(), Stop> {
     let (route, settings) = read_route(path, None, &[a_record()])?;
     let host = crate::transform::TransformHost::new(&settings.transforms).map_err(|error| stop(&error))?;
     host.load(&route.transform).map(|_| ()).map_err(|error| stop(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::transform::tests::events;
+    use crate::transform::wire;
+
+    /// Of what is written by the row's own key the engine deletes; what a transform has made a key of it can't find.
+    #[test]
+    fn who_deletes_is_told_of_each_output() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let told = |sees_deletes: bool, keys: &[&[&str]]| {
+            let routed = events(&[(1, 1)]);
+            let outputs = keys.iter().map(|key| wire::Output { target: "t".into(), key: texts(key), fields: texts(&["name"]) }).collect();
+            let plan = wire::Plan { before: vec![], after: vec![0], sees_deletes, outputs };
+            let schema = routed.batch.schemas.first().expect("one schema");
+            let opened = OpenedSchema::new(Arc::clone(schema), &routed.route, plan).expect("allowed");
+            let table = table("shop.t".into(), &opened);
+            let by: Vec<DeletedBy> = table.outputs.iter().map(|output| output.deleted_by).collect();
+            (table_text(&table).get(2..).unwrap_or_default().join("\n"), by)
+        };
+        let (own, keyed): (&[&str], &[&str]) = (&[], &["id", "name"]);
+        let cases = [
+            (false, vec![own], "  deletes are carried out by the engine\n  target  t, by the primary key: name", vec![DeletedBy::Engine]),
+            (
+                false,
+                vec![own, keyed],
+                "  deletes are carried out by the engine by the primary key alone: of explicit keys the transform must see them\n  \
+                 target  t, by the primary key: name\n  target  t, by id, name, never deleted: name",
+                vec![DeletedBy::Engine, DeletedBy::Nobody],
+            ),
+            (
+                false,
+                vec![keyed],
+                "  deletes are carried out by nobody: of explicit keys the transform must see them\n  \
+                 target  t, by id, name, never deleted: name",
+                vec![DeletedBy::Nobody],
+            ),
+            (true, vec![keyed], "  deletes are handled by the transform\n  target  t, by id, name: name", vec![DeletedBy::Transform]),
+        ];
+        for (sees_deletes, keys, lines, by) in cases {
+            assert_eq!(told(sees_deletes, &keys), (lines.to_owned(), by));
+        }
+    }
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Stop;
-use super::project::{Language, Project, check_name};
+use super::project::{Builder, Language, Project, check_name};
 use super::subject::{WITH_SCHEMA, WITHOUT_SCHEMA, have_schema, read_events, route_text};
 use crate::cli::say;
 use crate::recording::{self, RecordedEvent};
@@ -41,11 +41,10 @@ pub(in crate::cli) struct NewArguments {
     events: Option<PathBuf>,
 }
 
-/// The table, and the template that is for it.
+/// The table, which a template may be for.
 struct Choice {
     database: String,
     table: String,
-    template: &'static str,
 }
 
 impl Choice {
@@ -55,12 +54,17 @@ impl Choice {
         {
             return Err(Stop::usage(format!("{table:?} is no table: write orders, or shop.orders")));
         }
-        let known = files::TEMPLATES.into_iter().find(|template| *template == table && database == DATABASE);
-        Ok(Self { database: database.to_owned(), table: table.to_owned(), template: known.unwrap_or(files::GENERIC) })
+        Ok(Self { database: database.to_owned(), table: table.to_owned() })
+    }
+
+    /// The tailored ones read the columns that the example shop's tables have: those of a table of the same name elsewhere are others.
+    fn template(&self) -> &'static str {
+        let tailored = files::TEMPLATES.into_iter().find(|template| *template == self.table && self.database == DATABASE);
+        tailored.unwrap_or(files::GENERIC)
     }
 
     fn is_generic(&self) -> bool {
-        self.template == files::GENERIC
+        self.template() == files::GENERIC
     }
 }
 
@@ -74,8 +78,8 @@ pub(super) fn new(arguments: &NewArguments) -> Result<(), Stop> {
         None => None,
     };
     let dir = arguments.dir.clone().unwrap_or_else(|| PathBuf::from(name));
-    let project = Project { dir: dir.clone(), name: name.clone(), language: *lang };
-    let mut written = files::of(*lang, choice.template);
+    let project = Project { dir: dir.clone(), name: name.clone(), builder: Builder::Language(*lang) };
+    let mut written = files::of(*lang, choice.template());
     written.retain(|(_, text)| !text.is_empty());
     let fill = |text: &str| {
         let text = text.replace("{{name}}", name).replace("{{ident}}", &name.replace('-', "_"));
@@ -90,7 +94,7 @@ pub(super) fn new(arguments: &NewArguments) -> Result<(), Stop> {
     let format = if events.as_deref().is_none_or(have_schema) { WITH_SCHEMA } else { WITHOUT_SCHEMA };
     let route = route_text(name, &topic, &quoted(table), &quoted(format!("{name}.wasm")), format);
     project_files.push(("route.toml".into(), format!("{}{route}", readme::ROUTE)));
-    project_files.push(("README.md".into(), readme::readme(&project, &choice.table, lang.word())));
+    project_files.push(("README.md".into(), readme::readme(&project, &choice.table, *lang)));
     project_files.push(("wit/transform.wit".into(), files::CONTRACT.into()));
     project_files.extend(tests_of(&choice, events.as_deref()));
     create(&dir)?;
@@ -132,7 +136,7 @@ fn tests_of(choice: &Choice, events: Option<&[RecordedEvent]>) -> Vec<(String, S
             (lines(&events), Some(sample::EXPECTED.to_owned()))
         }
         None => {
-            let (events, expected) = files::tests_of(choice.template);
+            let (events, expected) = files::tests_of(choice.template());
             (events.to_owned(), Some(expected.to_owned()))
         }
     };

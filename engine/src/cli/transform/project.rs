@@ -11,8 +11,7 @@ use super::Stop;
 const MANIFEST: &str = "transform.toml";
 
 /// A language with an SDK.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Language {
     Rust,
     Go,
@@ -20,6 +19,9 @@ pub(super) enum Language {
     Python,
     C,
 }
+
+/// Stands for every other language in the manifest.
+const OTHER: &str = "other";
 
 impl Language {
     /// As it is written on the command line and in the manifest.
@@ -38,7 +40,35 @@ impl Language {
 #[serde(deny_unknown_fields)]
 struct Manifest {
     name: String,
-    language: Language,
+    language: String,
+    command: Option<Vec<String>>,
+    core: Option<String>,
+    component: Option<String>,
+}
+
+/// What builds a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Builder {
+    /// The tool knows how.
+    Language(Language),
+    /// The author says how.
+    Own(Recipe),
+}
+
+/// How a transform of any other language is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recipe {
+    /// A program and its arguments, run in the project's directory; empty where the file is there already.
+    pub(super) command: Vec<String>,
+    pub(super) built: Built,
+}
+
+/// The file that is there afterwards, within the project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Built {
+    /// A core module with the contract's functions in the canonical ABI.
+    Core(String),
+    Component(String),
 }
 
 /// A project.
@@ -46,7 +76,48 @@ struct Manifest {
 pub(super) struct Project {
     pub(super) dir: PathBuf,
     pub(super) name: String,
-    pub(super) language: Language,
+    pub(super) builder: Builder,
+}
+
+impl Manifest {
+    fn builder(self) -> Result<Builder, String> {
+        if self.language == OTHER {
+            return self.recipe().map(Builder::Own);
+        }
+        let Some(language) = Language::value_variants().iter().find(|language| language.word() == self.language) else {
+            let words: Vec<&str> = Language::value_variants().iter().map(|language| language.word()).collect();
+            return Err(format!(
+                "language = {:?} is none of {}: write language = \"{OTHER}\", and how it is built",
+                self.language,
+                words.join(", ")
+            ));
+        };
+        if self.command.is_some() || self.core.is_some() || self.component.is_some() {
+            return Err(format!(
+                "`command`, `core` and `component` are for language = \"{OTHER}\": how {} is built is known",
+                language.word()
+            ));
+        }
+        Ok(Builder::Language(*language))
+    }
+
+    fn recipe(self) -> Result<Recipe, String> {
+        let built = match (self.core, self.component) {
+            (Some(core), None) => Built::Core(core),
+            (None, Some(component)) => Built::Component(component),
+            (Some(_), Some(_)) => return Err("it has both `core` and `component`: leave the one that is built".into()),
+            (None, None) => {
+                return Err(format!(
+                    "language = \"{OTHER}\" needs core = \"FILE.wasm\", a core module, or component = \"FILE.wasm\"; and command = [\"…\"], which \
+                     makes it"
+                ));
+            }
+        };
+        if self.command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
+            return Err("`command` is empty: name a program and its arguments, as in [\"sh\", \"build.sh\"], or leave it out".into());
+        }
+        Ok(Recipe { command: self.command.unwrap_or_default(), built })
+    }
 }
 
 impl Project {
@@ -66,7 +137,9 @@ impl Project {
         let manifest: Manifest = toml::from_str(&text)
             .map_err(|error| Stop::usage(format!("{}: {error}it needs name = \"…\" and language = \"go\"", path.display())))?;
         check_name(&manifest.name).map_err(|message| Stop::usage(format!("{}: {message}", path.display())))?;
-        Ok(Some(Self { dir: dir.to_owned(), name: manifest.name, language: manifest.language }))
+        let name = manifest.name.clone();
+        let builder = manifest.builder().map_err(|message| Stop::usage(format!("{}: {message}", path.display())))?;
+        Ok(Some(Self { dir: dir.to_owned(), name, builder }))
     }
 
     /// As [`Self::find`]; there must be one.

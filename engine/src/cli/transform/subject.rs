@@ -123,9 +123,11 @@ pub(super) fn read_route(module: &Path, file: Option<&Path>, events: &[RecordedE
     };
     let mut route = RouteSettings::clone(route);
     if route.transform.module.file() != Some(module) {
-        // Another module than the route's is being looked at: the route's pin is not for it.
+        // Another module than the route's is being looked at: the route's pin is not for it, and it need not be signed yet, for nothing is
+        // written that it says.
         route.transform.module = module.into();
         route.transform.sha256 = None;
+        route.transform.signature_key = None;
     }
     settings.transforms.max_instances = 2;
     Ok((Arc::new(route), settings))

@@ -11,6 +11,7 @@ use super::subject::{WITH_SCHEMA, route_text};
 use super::{Stop, TransformCommand};
 use crate::outcome;
 use crate::recording::RecordedEvent;
+use crate::transform::tests::signing::Signer;
 use crate::transform::tests::{component, guest, guest_of};
 
 #[derive(Parser)]
@@ -84,6 +85,46 @@ fn what_is_as_expected_passes_and_is_the_same_in_every_run() {
     folder.run("verify DIR").expect("the same");
     folder.run("inspect DIR").expect("a module");
     folder.run("inspect DIR/a.wasm --format json").expect("a module");
+}
+
+/// The contract's functions in the canonical ABI are all that a language needs: here it is WebAssembly's own text.
+#[test]
+fn any_language_s_module_becomes_a_component() {
+    let folder = Folder::new(b"");
+    let manifest = |rest: &str| folder.put("transform.toml", format!("name = \"a\"\nlanguage = \"other\"\n{rest}\n").as_bytes());
+    let text = include_str!("../../transform/tests/guest.wat").replace("ON_POISON", "");
+    // As what a libc asks of a system: the call is there, and answered inside of the component.
+    let import = "(import \"wasi_snapshot_preview1\" \"sched_yield\" (func $yield (result i32)))\n  (memory (export \"memory\") 64)";
+    let asking = text.replace("(memory (export \"memory\") 64)", import).replace("(;ON_INIT;)", "(drop (call $yield))");
+    folder.put("source.wat", asking.as_bytes());
+    manifest("command = [\"cp\", \"source.wat\", \"core.wat\"]\ncore = \"core.wat\"");
+    folder.run("build DIR").expect("built");
+    folder.run("test DIR --no-cost").expect("as expected");
+    folder.run("verify DIR").expect("the same");
+    folder.put("core.wasm", &wat::parse_str(&text).expect("a module"));
+    manifest("core = \"core.wasm\"");
+    folder.run("build DIR").expect("built");
+    folder.run("test DIR --no-cost").expect("as expected");
+    folder.put("ready.wasm", &guest("nop"));
+    manifest("component = \"ready.wasm\"");
+    folder.run("build DIR").expect("built");
+    assert_eq!(std::fs::read(folder.path("a.wasm")).expect("there"), guest("nop"));
+    // What is built is held to the contract, whatever built it.
+    folder.put("ready.wasm", &wat::parse_str(r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)))"#).expect("a component"));
+    folder.refuses("build DIR", &["imports wasi:clocks/wall-clock@0.2.0"]);
+    manifest("core = \"source.wat\"");
+    folder.put("source.wat", text.replace("#apply", "#aply").as_bytes());
+    folder.refuses("build DIR", &["source.wat does not become a component", "apply"]);
+    folder.put("source.wat", b"(module");
+    folder.refuses("build DIR", &["source.wat is no WebAssembly module"]);
+    manifest("core = \"none.wasm\"");
+    folder.refuses("build DIR", &["none.wasm can't be read", "no `command` that would make it"]);
+    manifest("command = [\"true\"]\ncore = \"none.wasm\"");
+    folder.refuses("build DIR", &["none.wasm can't be read", "the command made no such file"]);
+    manifest("command = [\"false\"]\ncore = \"core.wasm\"");
+    folder.refuses("build DIR", &["the build failed, false ended with"]);
+    manifest("command = [\"no-such-compiler\"]\ncore = \"core.wasm\"");
+    folder.refuses("build DIR", &["no-such-compiler can't be started"]);
 }
 
 #[test]
@@ -165,6 +206,23 @@ fn two_modules_are_compared() {
     folder.put("other.wasm", &guest_of(&[("(i32.const 64) \"id\"", "(i32.const 64) \"ix\"")]));
     folder.run("verify DIR --against DIR/same.wasm").expect("the same bytes");
     folder.refuses("verify DIR --against DIR/other.wasm", &["outcomes differ between test-guest 1.2.3"]);
+}
+
+/// A candidate is looked at before anybody signs it. The route's own module is what a worker would run, so it must be signed here too.
+#[test]
+fn only_the_route_s_own_module_must_be_signed() {
+    let folder = Folder::new(&guest(""));
+    let signer = Signer::new();
+    folder.put("cosign.pub", signer.public_key().as_bytes());
+    folder.put("a.wasm.sig", signer.sign(&guest("")).as_bytes());
+    let route = std::fs::read_to_string(folder.path("route.toml")).expect("there");
+    folder.put("route.toml", route.replace("module =", "signature_key = \"cosign.pub\"\nmodule =").as_bytes());
+    folder.put("candidate.wasm", &guest("nop"));
+    folder.run("test DIR --no-cost").expect("signed");
+    folder.run("verify DIR --against DIR/candidate.wasm").expect("the same bytes, of a module that nobody signed");
+    folder.run("test DIR/candidate.wasm --no-cost").expect("as expected, of a module that nobody signed");
+    folder.put("a.wasm", &guest("nop"));
+    folder.refuses("test DIR", &["was not made with this key for this module"]);
 }
 
 #[test]

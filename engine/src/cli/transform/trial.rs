@@ -65,11 +65,12 @@ impl<'s> Trial<'s> {
         Ok(Self { module, route, settings })
     }
 
-    /// The same route with another module.
+    /// The same route with another module, which is neither the pinned one nor signed yet: nothing is written that it says.
     pub(super) fn with_module(&self, path: &Path) -> Result<Self, Stop> {
         let mut route = RouteSettings::clone(&self.route);
         route.transform.module = path.into();
         route.transform.sha256 = None;
+        route.transform.signature_key = None;
         Self::new(Arc::new(route), self.settings)
     }
 

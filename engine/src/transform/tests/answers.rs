@@ -145,6 +145,32 @@ fn each_rule_is_checked() {
     assert!(error.contains("a decimal has more than 512 characters: round it"), "{error}");
 }
 
+/// One of sixty fields is not found by the rule alone that it breaks.
+#[test]
+fn what_breaks_a_rule_is_named() {
+    let many = |prefix: &str| (0..60).map(|number| format!("{prefix}.{number}")).collect::<Vec<_>>();
+    let outputs = vec![
+        wire::Output { target: "t".into(), key: vec!["kind".into(), "id".into()], fields: many("f") },
+        wire::Output { target: "m".into(), key: vec![], fields: vec!["x".repeat(500)] },
+    ];
+    let opened = Arc::new(open(plan(outputs)).expect("allowed"));
+    let with = |broken: usize| {
+        let mut cells = vec![(7, 0), (32, 0)];
+        cells.extend((0..60).map(|number| if number == broken { (7, 1) } else { (3, 0) }));
+        made(&[[0, 0, 0, 0], [1, 2, 0, 0]], &cells, b"\xff")
+    };
+    let error = |made: Made| check(&opened, made).expect_err("broken").to_string();
+    let expected = "the transform's answer breaks the contract: field \"f.41\" of the output to target t: a text is not UTF-8";
+    assert_eq!(error(with(41)), expected);
+    let mut key = with(60);
+    key.words[..8].copy_from_slice(&1u64.to_le_bytes());
+    assert!(error(key).ends_with("key part \"kind\" of the output to target t: a text is not UTF-8"));
+    let reject = error(made(&[[0, 2, 0, 0], [1, 3, 0, 0]], &[(7, 0), (7, 1)], b"\xff"));
+    assert!(reject.ends_with("the message of a reject: a text is not UTF-8"), "{reject}");
+    let long = error(made(&[[0, 0, 1, 0], [1, 2, 0, 0]], &[(2, 2)], b""));
+    assert!(long.len() < 250 && long.contains("xxx\" of the output to target m: the payload of a boolean"), "{long}");
+}
+
 #[test]
 fn spans_may_overlap_but_not_without_end() {
     let many = |count: usize| {

@@ -72,14 +72,17 @@ fn a_good_guest() {
 
 #[test]
 fn each_way_to_fail_is_the_guilty_event_s() {
-    let broken = |what| Error::BrokenOutcome { what };
+    let broken = |place: &str, what| Error::BrokenOutcome { what, place: place.into() };
     let cases = [
         ("unreachable", trapped_in("function 7")),
         ("(loop $l (br $l))", Error::TimedOut { timeout_ms: 50 }),
         ("(drop (memory.grow (i32.const 1000)))", Error::OutOfMemory { limit_bytes: 8 << 20 }),
         ("(return (call $error))", Error::GuestError { message: "no".into() }),
-        ("(i32.store8 (local.get $tag) (i32.const 99))", broken("a tag is none of the contract's")),
-        ("(i32.store offset=4 (local.get $step) (i32.const 9))", broken("a step's action is none of put, delete, skip and reject")),
+        (
+            "(i32.store8 (local.get $tag) (i32.const 99))",
+            broken("field \"id\" of the output to target t: ", "a tag is none of the contract's"),
+        ),
+        ("(i32.store offset=4 (local.get $step) (i32.const 9))", broken("", "a step's action is none of put, delete, skip and reject")),
         ("(local.set $step (i32.add (local.get $step) (i32.const 0x200000)))", Error::TooLarge { limit_bytes: 1 << 20 }),
         (include_str!("reject.wat"), Error::Rejected { code: "bad-amount-".into(), message: "Bad".into() }),
     ];

@@ -5,13 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 
-pub(super) struct Signer {
+pub(crate) struct Signer {
     random: SystemRandom,
     pair: EcdsaKeyPair,
 }
 
 impl Signer {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random).unwrap();
@@ -19,7 +19,7 @@ impl Signer {
     }
 
     /// As PEM.
-    pub(super) fn public_key(&self) -> String {
+    pub(crate) fn public_key(&self) -> String {
         let head = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
         let head: Vec<u8> = (0..head.len()).step_by(2).map(|at| u8::from_str_radix(&head[at..at + 2], 16).unwrap()).collect();
         let der = [head.as_slice(), self.pair.public_key().as_ref()].concat();
@@ -27,7 +27,7 @@ impl Signer {
     }
 
     /// In base64.
-    pub(super) fn sign(&self, message: &[u8]) -> String {
+    pub(crate) fn sign(&self, message: &[u8]) -> String {
         STANDARD.encode(self.pair.sign(&self.random, message).unwrap().as_ref())
     }
 }

@@ -1,10 +1,20 @@
 //! All that an SDK can do, done once. `transforms/features` has the same transform in each language, and a test compares what they say byte
 //! for byte. The column `what` tells what to do with a row.
 
+use serde::Deserialize;
 use streamsync_sdk::text::{lower, upper};
 use streamsync_sdk::{
-    Changes, Column, Document, Field, Json, NoConfig, Op, OpenError, Presence, Reject, Row, Table, Transform, Value, kind, log, metrics,
+    Changes, Column, Document, Field, Json, Op, OpenError, OwnedDecimal, Presence, Reject, Row, Table, Transform, Value, kind, log, metrics,
 };
+
+/// The route's `config`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    ratio: Option<f64>,
+    /// Whatever it is.
+    nested: Option<serde_json::Value>,
+}
 
 /// One column of each kind, read as what it is.
 struct Typed {
@@ -66,14 +76,18 @@ pub struct Features {
     value: Field,
     whole: Document,
     everything: Field,
+    config: Config,
+    /// Columns of the primary key, and the route's targets, joined by commas.
+    key: String,
+    targets: String,
 }
 
 impl Transform for Features {
     const NAME: &'static str = env!("CARGO_PKG_NAME");
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    type Config = NoConfig;
+    type Config = Config;
 
-    fn open(table: &Table<'_>, _: &NoConfig) -> Result<Self, OpenError> {
+    fn open(table: &Table<'_>, config: &Config) -> Result<Self, OpenError> {
         table.see_deletes();
         let what = table.column("what")?;
         let text_before = table.column_before("f_text")?;
@@ -116,6 +130,10 @@ impl Transform for Features {
         let mut whole = table.document_for(&["whole"]);
         let everything = whole.field("")?;
         let whole = whole.build();
+        let schema = table.schema();
+        let names = schema.primary_key.iter().filter_map(|index| schema.columns.get(*index as usize)).map(|column| column.name.as_str());
+        let key = names.collect::<Vec<_>>().join(",");
+        let targets = table.context().targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(",");
         Ok(Self {
             what,
             text_before,
@@ -134,6 +152,9 @@ impl Transform for Features {
             value,
             whole,
             everything,
+            config: config.clone(),
+            key,
+            targets,
         })
     }
 
@@ -176,6 +197,30 @@ impl Transform for Features {
                 self.set_typed(changes, 1, minor.map_or(Value::Null, Value::Int), 5, Value::Absent);
                 Ok(())
             }
+            "from minor" => self.put_from_minor(row, changes),
+            "year" => {
+                changes.put(&self.all).set(self.op, Value::Year(2155));
+                Ok(())
+            }
+            "table" => {
+                changes.put(&self.all).set(self.op, self.key.as_str()).set(self.presence, self.targets.as_str());
+                Ok(())
+            }
+            "config" => {
+                let nested = self.config.nested.as_ref().map(|json| Json(json.to_string()));
+                changes.put(&self.all).set(self.op, self.config.ratio).set(self.presence, nested);
+                Ok(())
+            }
+            // What a language lets pass, its SDK must refuse: JavaScript, Go. The field lists what it did not.
+            "mistakes" => {
+                changes.put(&self.all).set(self.op, "");
+                Ok(())
+            }
+            // In C alone a time to live can be set without a document.
+            "ttl alone" => Err(Reject::new(
+                "ttl-without-put",
+                "the transform sets a time to live where no put is open: set it after the put that it is of",
+            )),
             "case" => self.put_cases(row, changes),
             "log" => {
                 log::debug("debug");
@@ -259,6 +304,13 @@ impl Features {
                 put = put.set(*field, value);
             }
         }
+    }
+
+    fn put_from_minor(&self, row: &Row<'_>, changes: &mut Changes) -> Result<(), Reject> {
+        let decimal = |digits| Ok::<_, Reject>(row.get(self.typed.int)?.map(|units| OwnedDecimal::from_minor_units(units, digits)));
+        let (whole, cents, fine) = (decimal(0)?, decimal(2)?, decimal(20)?);
+        changes.put(&self.all).set(self.op, whole).set(self.presence, cents).set(self.partition, fine);
+        Ok(())
     }
 
     fn put_cases(&self, row: &Row<'_>, changes: &mut Changes) -> Result<(), Reject> {

@@ -64,7 +64,11 @@ fn a_directory_without_a_manifest_is_no_project() {
     assert!(none.message().contains("streamsync transform new"), "{}", none.message());
     for (manifest, expected) in [
         ("name = \"a\"", "missing field `language`"),
-        ("name = \"a\"\nlanguage = \"perl\"", "unknown variant `perl`"),
+        ("name = \"a\"\nlanguage = \"perl\"", "\"perl\" is none of rust, go, js, python, c: write language = \"other\""),
+        ("name = \"a\"\nlanguage = \"c\"\ncore = \"a.wasm\"", "are for language = \"other\": how c is built is known"),
+        ("name = \"a\"\nlanguage = \"other\"", "needs core = \"FILE.wasm\""),
+        ("name = \"a\"\nlanguage = \"other\"\ncore = \"a\"\ncomponent = \"b\"", "both `core` and `component`"),
+        ("name = \"a\"\nlanguage = \"other\"\ncore = \"a\"\ncommand = []", "`command` is empty"),
         ("name = \"A b\"\nlanguage = \"c\"", "can't be a transform's name"),
         ("name = ", "transform.toml"),
     ] {

@@ -28,19 +28,20 @@ const fn prepare(language: Language) -> &'static str {
 }
 
 /// The README: ten lines.
-pub(super) fn readme(project: &Project, table: &str, language: &str) -> String {
+pub(super) fn readme(project: &Project, table: &str, language: Language) -> String {
     let Project { name, .. } = project;
-    let once = prepare(project.language);
+    let once = prepare(language);
     format!(
         "# {name}\n\n\
-         A transform of the rows of `{table}`, in {language}: `{source}`. The SDK beside it says what can be read and written.\n\n\
+         A transform of the rows of `{table}`, in {word}: `{source}`. The SDK beside it says what can be read and written.\n\n\
          Once: `{once}`. Then:\n\n    \
          streamsync transform build     # {name}.wasm; a missing tool is named\n    \
          streamsync transform test      # tests/events.jsonl, compared with tests/expected.txt; --update keeps what was seen\n    \
          streamsync transform verify    # the same bytes in every run\n\n\
          `streamsync capture --config FILE --topic T --out tests/events.jsonl --overwrite` records events of your own; FILE is the worker's\n\
          configuration. `route.toml` goes into it, beside `{name}.wasm`; `streamsync transform preview` shows first what would change.\n",
-        source = source(project.language)
+        word = language.word(),
+        source = source(language)
     )
 }
 

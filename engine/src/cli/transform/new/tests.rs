@@ -60,7 +60,7 @@ fn a_project_of_each_language_and_table_is_whole() {
             let dir = tempfile::tempdir().expect("a directory");
             new(&arguments(*lang, table, dir.path())).expect("written");
             let project = Project::open(dir.path()).expect("a project");
-            assert_eq!((project.name.as_str(), project.language), ("my-transform", *lang));
+            assert_eq!((project.name.as_str(), &project.builder), ("my-transform", &Builder::Language(*lang)));
             let mut files = Vec::new();
             list(dir.path(), &mut files);
             for file in &files {
@@ -131,6 +131,23 @@ fn recorded_events_are_the_project_s() {
         let error = new(&with(table, "b")).expect_err("another table");
         assert!(error.message().contains(expected), "{expected}: {}", error.message());
     }
+}
+
+/// A table of the example shop's name may be anybody's: its events say which database it is of.
+#[test]
+fn another_database_s_orders_are_not_the_example_s() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let written = |database: &str| {
+        let path = dir.path().join(format!("{database}.jsonl"));
+        let events = sample::events(database, "orders");
+        std::fs::write(&path, events.iter().map(|event| event.line() + "\n").collect::<String>()).expect("written");
+        let project = dir.path().join(database);
+        new(&NewArguments { events: Some(path), ..arguments(Language::Go, "orders", &project) }).expect("written");
+        std::fs::read_to_string(project.join("main.go")).expect("there")
+    };
+    assert!(written("ecommerce").contains("total_minor"), "the tailored transform");
+    let generic = written("shop");
+    assert!(!generic.contains("total_minor") && generic.contains("table.Columns"), "{generic}");
 }
 
 #[test]
