@@ -30,6 +30,7 @@ pub use guest::{Guest, GuestStats};
 pub use host::{SetupError, TransformHost, sha256};
 pub(crate) use host::{check_kind, signature_file};
 pub use lift::{Answer, answer};
+pub(crate) use lower::is_seen;
 pub use lower::lower;
 pub use module::Module;
 pub use registry::PullError;

@@ -164,10 +164,13 @@ impl Operator {
         let known = self.known(&route).await?;
         let generation = next_generation(&known, rebuild.is_some())?;
         let ends = self.ends(&known).await?;
+        let split = split(&known);
         let begins = match from {
             RefillFrom::Snapshot => ends.clone(),
             RefillFrom::Beginning { accept_truncated_log } => {
-                refuse_grown(&known)?;
+                if let Some(split) = &split {
+                    return Err(refused_split(&known, split));
+                }
                 refuse_truncated(&known, accept_truncated_log || self.settings.kafka.accept_truncated_log)?;
                 let begins: Vec<i64> = known.partitions.iter().map(|partition| partition.low).collect();
                 if rebuild.is_some_and(|sweep| !sweep.accept_empty) {
@@ -178,7 +181,7 @@ impl Operator {
         };
         let ends = (from != RefillFrom::Snapshot).then_some(ends);
         let begun_at_ms = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        let beginning = Beginning { generation: generation.number(), offsets: begins.clone(), begun_at_ms };
+        let beginning = Beginning { generation: generation.number(), offsets: begins.clone(), begun_at_ms, log_is_split: split.is_some() };
         self.identities.store(&route.topic, &Entry::Beginning(beginning)).await?;
         if rebuild.is_some() {
             let rebuild = Rebuild { generation: generation.number(), ends: ends.clone(), swept_at_ms: None };
@@ -298,16 +301,22 @@ fn next_generation(known: &Known, rebuild: bool) -> Result<Generation, OperateEr
     })
 }
 
-/// The log has versions of one key in two partitions: read in one generation, none of them is the newer one.
-fn refuse_grown(known: &Known) -> Result<(), OperateError> {
+/// Says why the log has versions of one key in two partitions: read in one generation, none of them is the newer one. That goes for the topic's whole
+/// life.
+fn split(known: &Known) -> Option<String> {
     let identities = known.sinks.iter().map(|sink| &sink.identity).chain([&known.record.identity]).flatten();
-    let latest = identities.max_by_key(|identity| identity.generation);
-    let Some(grown) = latest.and_then(|stored| identity::grown(stored, &known.facts)) else { return Ok(()) };
+    let latest = identities.max_by_key(|identity| identity.generation)?;
+    let was_split = known.record.beginnings.get(&latest.generation).is_some_and(|begun| begun.log_is_split);
+    let once = || "its partitions have grown once".to_owned();
+    identity::grown(latest, &known.facts).or_else(|| (was_split && identity::changed(latest, &known.facts).is_none()).then(once))
+}
+
+fn refused_split(known: &Known, split: &str) -> OperateError {
     let RouteSettings { name, topic, .. } = &*known.route;
-    Err(OperateError::Refused(format!(
-        "topic {topic}: {grown}, so that its log can't refill the stores. If a new snapshot can be taken: `streamsync rebuild --route {name} \
+    OperateError::Refused(format!(
+        "topic {topic}: {split}, so that its log can't refill the stores. If a new snapshot can be taken: `streamsync rebuild --route {name} \
          --after-snapshot`, and --snapshot-complete when it is there"
-    )))
+    ))
 }
 
 fn refuse_truncated(known: &Known, accept: bool) -> Result<(), OperateError> {
@@ -408,16 +417,22 @@ prefix = "t"
     }
 
     #[test]
-    fn a_log_whose_keys_changed_their_partition_is_refused() {
-        let grown = |stored: u16, topic_id: &str| {
-            let known = known(Some(stored), Some(1), None, None, 0);
-            let facts = TopicFacts { partitions: 4, topic_id: topic_id.into(), ..known.facts.clone() };
-            refuse_grown(&Known { facts, ..known })
+    fn a_log_whose_keys_changed_their_partition_is_not_read_again() {
+        let of = |stored: u16, partitions: i32, topic_id: &str, log_is_split: bool| {
+            let mut known = known(Some(stored), Some(1), None, None, 0);
+            known.facts = TopicFacts { partitions, topic_id: topic_id.into(), ..known.facts };
+            known.record.take(Entry::Beginning(Beginning { generation: 2, offsets: vec![0], begun_at_ms: 0, log_is_split }));
+            split(&known).map(|split| refused_split(&known, &split).to_string()).unwrap_or_default()
         };
-        assert!(refuse_grown(&known(None, None, None, None, 0)).is_ok());
-        assert!(grown(2, "another one").is_ok(), "its log has nothing of the one before");
-        let refused = grown(2, "t").expect_err("refused").to_string();
+        assert_eq!(split(&known(None, None, None, None, 0)), None);
+        let refused = of(2, 4, "t", false);
         assert!(refused.contains("had 1 partitions and now has 4") && refused.contains("--after-snapshot"), "{refused}");
+        // A generation that came from a snapshot mends nothing of what stood before it.
+        assert!(of(2, 1, "t", true).contains("have grown once"));
+        assert_eq!(of(2, 1, "t", false), "");
+        for is_split in [false, true] {
+            assert_eq!(of(2, 4, "another one", is_split), "", "its log has nothing of the one before");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::lane::{LastLetter, Meter, Prepare, Redrive, Shared, Verdict};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
-use crate::source::cluster::{KafkaTopics, Topics};
+use crate::source::cluster::{KafkaTopics, TopicFacts, Topics};
 use crate::source::{RecordBatch, TopicPartition};
 use crate::transform::{Guest, Module};
 
@@ -127,11 +127,10 @@ impl Redriver {
         }
         let (topics, name) = (Arc::clone(&self.topics), topic.to_owned());
         let kept = match self.shared.machine.away(move || topics.facts(&name)).await {
-            Some(Ok(facts)) if facts.cleanup_policy.compact => {
-                let kept_ms = facts.delete_retention_ms.and_then(|ms| u64::try_from(ms).ok());
-                Some(Duration::from_millis(kept_ms.unwrap_or_default()))
+            Some(Ok(TopicFacts { cleanup_policy, delete_retention_ms: Some(kept_ms), .. })) => {
+                cleanup_policy.compact.then(|| Duration::from_millis(u64::try_from(kept_ms).unwrap_or_default()))
             }
-            Some(Ok(_)) => None,
+            Some(Ok(_)) => Some(Duration::ZERO),
             Some(Err(error)) => {
                 tracing::warn!(topic, error = %error, "how long the topic's log tells of deletions is not known");
                 Some(Duration::ZERO)

@@ -208,7 +208,7 @@ impl Starting<'_> {
     }
 
     fn resolve(&self, partition: &CommittedPartition, states: &[State<'_>], found: &Found) -> Result<Start, identity::Halt> {
-        let Some(route) = &self.route else { return Ok(identity::pass_over(partition, &found.facts)) };
+        let Some(route) = &self.route else { return Ok(identity::pass_over(partition, &found.identities, &found.facts)) };
         let settings = &self.shared.settings;
         let latest = found.identities.iter().map(|identity| identity.generation).max().unwrap_or(1);
         let watermarks: Vec<_> = states.iter().map(|state| (state.sink.name().to_owned(), state.watermark)).collect();

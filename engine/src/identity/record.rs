@@ -17,6 +17,9 @@ pub struct Beginning {
     pub offsets: Vec<i64>,
     /// When the command was given, milliseconds since the Unix epoch.
     pub begun_at_ms: i64,
+    /// The topic's partitions have grown in its life: before these offsets its log may have versions of one key in two of them.
+    #[serde(default)]
+    pub log_is_split: bool,
 }
 
 /// A refill of the stores that ends with the removal of what it did not touch.
@@ -174,7 +177,7 @@ mod tests {
     fn all() -> Vec<Entry> {
         vec![
             identity(2),
-            Entry::Beginning(Beginning { generation: 2, offsets: vec![0, 7], begun_at_ms: 5 }),
+            Entry::Beginning(Beginning { generation: 2, offsets: vec![0, 7], begun_at_ms: 5, log_is_split: false }),
             Entry::Rebuild(Rebuild { generation: 2, ends: Some(vec![10, 20]), swept_at_ms: None }),
             Entry::Seen(1, Seen::SecondSnapshot, FirstSeen { generation: 2, offset: 19 }),
         ]
@@ -208,7 +211,7 @@ mod tests {
     fn unproven_until_a_sweep_covers_it() {
         let second = |generation, offset| Entry::Seen(1, Seen::SecondSnapshot, FirstSeen { generation, offset });
         let swept = |generation, end| Entry::Rebuild(Rebuild { generation, ends: Some(vec![0, end]), swept_at_ms: Some(9) });
-        let begun = |generation| Entry::Beginning(Beginning { generation, offsets: vec![0, 0], begun_at_ms: 5 });
+        let begun = |generation| Entry::Beginning(Beginning { generation, offsets: vec![0, 0], begun_at_ms: 5, log_is_split: false });
         check(vec![identity(1)], None);
         check(vec![identity(1), second(1, 5)], Some("partition 1 holds a second snapshot from offset 5"));
         check(vec![identity(2), begun(2)], Some("generation 2 was begun"));
@@ -228,7 +231,7 @@ mod tests {
     fn a_command_that_was_interrupted_changes_nothing() {
         let mut record = TopicRecord::default();
         all().into_iter().for_each(|entry| record.take(entry));
-        record.take(Entry::Beginning(Beginning { generation: 3, offsets: vec![1, 1], begun_at_ms: 6 }));
+        record.take(Entry::Beginning(Beginning { generation: 3, offsets: vec![1, 1], begun_at_ms: 6, log_is_split: false }));
         record.take(Entry::Rebuild(Rebuild { generation: 3, ends: None, swept_at_ms: None }));
         assert_eq!((record.begins_at(2, 1), record.open_rebuild().map(|rebuild| rebuild.generation)), (Some(7), Some(2)));
         // Nor does whoever sweeps late for a generation that is over.

@@ -152,16 +152,18 @@ fn is_other(stored: &str, current: &str) -> bool {
     stored != current && stored != UNKNOWN_ID && current != UNKNOWN_ID
 }
 
-/// Where a topic is read of which nothing is stored: whatever became of it, there is nothing that it could falsify.
-pub fn pass_over(partition: &CommittedPartition, current: &TopicFacts) -> Start {
+/// Where a topic is read of which nothing is stored: whatever became of it, there is nothing that it could falsify. What is known of it stays: it
+/// may have had a route, and have one again.
+pub fn pass_over(partition: &CommittedPartition, stored: &[TopicIdentity], current: &TopicFacts) -> Start {
     let CommittedPartition { committed, low, high, .. } = *partition;
     let offset = committed.filter(|offset| (low..=high).contains(offset)).unwrap_or(low);
-    let identity = TopicIdentity {
+    let new = || TopicIdentity {
         cluster_id: current.cluster_id.clone(),
         topic_id: current.topic_id.clone(),
         partitions: current.partitions,
         generation: Generation::FIRST.number(),
     };
+    let identity = stored.iter().max_by_key(|identity| identity.generation).cloned().unwrap_or_else(new);
     Start { generation: Generation::FIRST, offset, record_beginning: committed != Some(offset), identity }
 }
 

@@ -144,6 +144,7 @@ impl Redrive {
         let youth_counts = self.settler.route.as_ref().is_some_and(|route| route.on_truncate == OnTruncate::Halt);
         let timestamp_ms = plan.records.records.first().and_then(|record| record.timestamp_ms).filter(|_| youth_counts);
         let (mut applies, mut unproven, mut marked, mut writes) = (false, false, false, false);
+        let (mut is_known, mut deletes_nothing) = (false, false);
         for sink_writes in plan.sinks.iter().filter(|sink| !sink.writes.is_empty()) {
             writes = true;
             let young = timestamp_ms
@@ -153,12 +154,18 @@ impl Redrive {
             for (write, held) in sink_writes.writes.iter().zip(held) {
                 marked |= held.mark == Some(write.fence);
                 match held.fence {
-                    Some(fence) => applies |= fence < write.fence,
+                    Some(fence) => {
+                        is_known = true;
+                        applies |= fence < write.fence;
+                    }
+                    // It can bring nothing back.
+                    None if write.document.is_none() => deletes_nothing = true,
                     None if young => applies = true,
                     None => unproven = true,
                 }
             }
         }
+        applies |= deletes_nothing && !is_known;
         Ok(match (writes, unproven && !marked, applies || unproven) {
             (false, ..) => Verdict::Filtered,
             (true, true, _) => Verdict::Unproven,

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::cell::Cell;
 use super::{Fault, RecordFault, key};
 use crate::change::{ChangeBatch, ChangeEvent, Tag};
-use crate::transform::{Error, GuestAction, GuestGroup, GuestWrite};
+use crate::transform::{Error, GuestAction, GuestGroup, GuestWrite, is_seen};
 
 /// Names of one difference; the rest is counted in a last one.
 const MAX_NAMES: usize = 16;
@@ -35,6 +35,8 @@ pub struct Compared {
     pub different: u64,
     /// Events that the second guest failed on.
     pub failed: u64,
+    /// Events that the second guest was shown and answered: with documents, with none, or with a reject where the first one rejects too.
+    pub answered: u64,
     /// Both kinds, in event order, at most as many as were asked for.
     pub differences: Vec<Difference>,
 }
@@ -58,6 +60,8 @@ pub fn compare(batch: &ChangeBatch, first: Said<'_>, second: Said<'_>, chosen: &
         let index = index as u32;
         let (one, two) = (first.of(index, event, batch), second.of(index, event, batch));
         let second_failed = matches!(two, Answer::Failed(_));
+        let only_second_rejects = matches!((&one, &two), (Answer::Documents(_) | Answer::Failed(_), Answer::Rejected(_)));
+        compared.answered += u64::from(!second_failed && !only_second_rejects && second.was_shown(index, event));
         let names = match (one, two) {
             (_, Answer::Failed(why)) => vec![why],
             // What the first guest fails on, the second one can only mend.
@@ -129,6 +133,10 @@ impl<'a> Answers<'a> {
             }
         }
         Self { writes, faults: said.faults.iter().map(|fault| (fault.record, &fault.fault)).collect() }
+    }
+
+    fn was_shown(&self, index: u32, event: &ChangeEvent) -> bool {
+        self.writes.get(&index).is_some_and(|(group, _)| is_seen(&group.opened, event))
     }
 
     fn of(&self, index: u32, event: &'a ChangeEvent, batch: &'a ChangeBatch) -> Answer<'a> {

@@ -26,7 +26,7 @@ pub fn lower(opened: &OpenedSchema, batch: &ChangeBatch, events: &[u32], into: &
 }
 
 /// Whether the event comes to the guest.
-pub(super) fn is_seen(opened: &OpenedSchema, event: &ChangeEvent) -> bool {
+pub(crate) fn is_seen(opened: &OpenedSchema, event: &ChangeEvent) -> bool {
     event.op != Op::Delete || opened.sees_deletes && !event.follows_own_delete
 }
 

@@ -153,6 +153,11 @@ async fn a_row_that_may_be_gone_does_not_come_back() {
     assert_eq!(bench.redrive(5, Row::Put(8), 30 * DAY_MS, true, false).await, Ok(Verdict::Unproven));
     bench.mark(5, 8).await;
     assert_eq!(bench.redrive(5, Row::Put(8), 30 * DAY_MS, true, false).await, Ok(Verdict::Applied));
+    // What it would delete where nothing is needs no proof: the other store has a newer version.
+    let mut bench = Bench::new();
+    bench.write(9, 7).await;
+    bench.two.store.flush();
+    assert_eq!(bench.redrive(5, Row::Put(7), 30 * DAY_MS, true, false).await, Ok(Verdict::Stale));
     // Younger than tombstones are kept.
     assert_eq!(bench.redrive(6, Row::Put(9), DAY_MS, true, false).await, Ok(Verdict::Applied));
     assert_eq!(bench.held(9).await.fence, Some(fence(6)));

@@ -7,7 +7,7 @@ use streamsync::rollout::{Change, Refusal, Tried};
 
 use crate::assert_every_record_has_one_outcome;
 use crate::rolling::{REJECT, Rolling, wait_for};
-use crate::world::{POISON, Row, Row::Put, guest_component_with};
+use crate::world::{POISON, Row, Row::Delete, Row::Put, guest_component_with};
 
 fn second(module: &str, canary_percent: u32) -> Change {
     Change::Shadow { module: module.to_owned(), sha256: None, canary_percent }
@@ -203,6 +203,20 @@ async fn a_canary_of_all_keys_is_not_halted_for_what_both_fail_on() {
 }
 
 /// A second module that failed, or was shown nothing, is tried like any other.
+/// Deletes are carried out without the guest: that both say nothing of them says nothing of it.
+#[tokio::test(start_paused = true)]
+async fn what_the_second_was_not_shown_is_no_proof() {
+    let mut rolling = Rolling::new();
+    rolling.world.read(&puts(0..4)).await;
+    rolling.world.until("written", |w| w.last_commit() == Some(4)).await;
+    rolling.requests.change("rows", second("trapping.wasm", 0)).await.expect("it starts");
+    rolling.world.read(&[Delete(1), Delete(2)]).await;
+    wait_for("compared", || compared(&rolling).iter().sum::<u64>() == 2).await;
+    let refusal = rolling.requests.change("rows", Change::Promote).await.expect_err("it was tried").to_string();
+    assert!(refusal.contains("that the one before handled"), "{refusal}");
+    rolling.finish().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn promoting_needs_a_proof() {
     let mut rolling = Rolling::new();

@@ -342,7 +342,7 @@ async fn what_is_noted_during_a_sweep_leaves_the_route_unproven() {
     let identities = MemoryIdentities::default();
     let identity = TopicIdentity { cluster_id: "mock".into(), topic_id: UNKNOWN_ID.into(), partitions: 1, generation: 2 };
     for entry in [
-        Entry::Beginning(Beginning { generation: 2, offsets: vec![0], begun_at_ms: 1 }),
+        Entry::Beginning(Beginning { generation: 2, offsets: vec![0], begun_at_ms: 1, log_is_split: false }),
         Entry::Rebuild(Rebuild { generation: 2, ends: Some(vec![2]), swept_at_ms: None }),
         Entry::Identity(identity),
     ] {

@@ -34,7 +34,7 @@ impl Topics for OneTopic {
             topic_id: UNKNOWN_ID.to_owned(),
             partitions: 1,
             cleanup_policy: CleanupPolicy::DELETE,
-            delete_retention_ms: None,
+            delete_retention_ms: Some(86_400_000),
         })
     }
 }
@@ -195,7 +195,7 @@ async fn a_rebuild_ends_with_a_sweep_when_the_refill_has_reached_its_end() {
         one.store.plant("t", b"t:99", b"{}".to_vec());
         let identity = TopicIdentity { cluster_id: "mock".into(), topic_id: UNKNOWN_ID.into(), partitions: 1, generation: 2 };
         for entry in [
-            Entry::Beginning(Beginning { generation: 2, offsets: vec![0], begun_at_ms: 1 }),
+            Entry::Beginning(Beginning { generation: 2, offsets: vec![0], begun_at_ms: 1, log_is_split: false }),
             Entry::Rebuild(Rebuild { generation: 2, ends: None, swept_at_ms: None }),
             Entry::Identity(identity),
         ] {

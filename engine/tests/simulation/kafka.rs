@@ -244,6 +244,7 @@ impl Kafka {
                 generation,
                 offsets: partitions.iter().map(|partition| partition.begins).collect(),
                 begun_at_ms,
+                log_is_split: false,
             }));
             record.take(Entry::Identity(TopicIdentity {
                 cluster_id: CLUSTER.to_owned(),

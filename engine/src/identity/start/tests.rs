@@ -214,7 +214,7 @@ fn another_identity_halts() {
 fn a_topic_of_which_nothing_is_stored_never_halts() {
     let starts = |committed, low, offset, record_beginning| {
         let partition = CommittedPartition { source: TopicPartition::new("heartbeats", 0), committed, low, high: 1000 };
-        let start = pass_over(&partition, &facts(&known()));
+        let start = pass_over(&partition, &[], &facts(&known()));
         assert_eq!((start.offset, start.record_beginning), (offset, record_beginning));
         assert_eq!(start.identity, identity(1));
     };
@@ -224,6 +224,12 @@ fn a_topic_of_which_nothing_is_stored_never_halts() {
     starts(None, 700, 700, true);
     starts(Some(500), 700, 700, true);
     starts(Some(5000), 700, 700, true);
+    // It had a route, whose stores may have it still.
+    let partition = CommittedPartition { source: TopicPartition::new("heartbeats", 0), committed: None, low: 0, high: 9 };
+    for topic_id in ["t1", "t2"] {
+        let start = pass_over(&partition, &[identity(1), identity(3)], &facts(&Case { topic_id, ..known() }));
+        assert_eq!(start.identity, identity(3));
+    }
 }
 
 #[test]
