@@ -241,4 +241,4 @@ fn check_topics(root: &Section<'_>, settings: &Settings) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,7 +19,7 @@ pub use history::{FirstSeen, History, Seen};
 pub use kafka::KafkaIdentities;
 pub use memory::MemoryIdentities;
 pub use record::{Beginning, Entry, Rebuild, TopicRecord};
-pub use start::{Halt, Known, Reason, Start, changed, grown, lost_tail, pass_over, resolve};
+pub use start::{Halt, Known, Reason, Start, changed, grown, lost_tail, of_topic, pass_over, resolve};
 
 /// Why identities can't be read or stored.
 #[derive(Debug, thiserror::Error)]

@@ -33,6 +33,7 @@ pub use lift::{Answer, answer};
 pub(crate) use lower::is_seen;
 pub use lower::lower;
 pub use module::Module;
+pub(crate) use open::holds_own_keys;
 pub use registry::PullError;
 pub use shape::{Name, Op, Shape};
 

@@ -4,6 +4,37 @@ use std::time::Duration;
 
 use super::*;
 
+/// One route into memory, of a table of one column; and the directory that holds its guest.
+pub(crate) fn one_route(guest: &[u8], transform: &str) -> (tempfile::TempDir, Settings) {
+    let text = format!(
+        r#"
+[kafka]
+brokers = "127.0.0.1:1"
+[sinks.one]
+kind = "memory"
+[transforms]
+cache_dir = ""
+[[routes]]
+name = "rows"
+topic = "shop.t"
+table = "shop.t"
+format = "json"
+[routes.columns]
+id = "int not null"
+[routes.transform]
+module = "guest.wasm"
+{transform}
+[routes.targets.t]
+sink = "one"
+prefix = "t"
+"#
+    );
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("guest.wasm"), guest).unwrap();
+    let settings = Settings::parse(&text, directory.path()).unwrap();
+    (directory, settings)
+}
+
 fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
 }

@@ -187,13 +187,7 @@ impl Operator {
             let rebuild = Rebuild { generation: generation.number(), ends: ends.clone(), swept_at_ms: None };
             self.identities.store(&route.topic, &Entry::Rebuild(rebuild)).await?;
         }
-        let facts = &known.facts;
-        let identity = TopicIdentity {
-            cluster_id: facts.cluster_id.clone(),
-            topic_id: facts.topic_id.clone(),
-            partitions: facts.partitions,
-            generation: generation.number(),
-        };
+        let identity = identity::of_topic(&known.facts, generation);
         self.identities.store(&route.topic, &Entry::Identity(identity.clone())).await?;
         let notes = self.follow(&route, &identity, &begins).await?;
         Ok(Begun { generation, begins, ends: ends.filter(|_| rebuild.is_some()), notes })
@@ -347,33 +341,12 @@ fn refuse_empty(route: &RouteSettings, begins: &[i64], ends: &[i64]) -> Result<(
 #[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::tests::one_route;
     use crate::source::TopicPartition;
     use crate::source::cluster::CleanupPolicy;
 
-    const CONFIGURATION: &str = r#"
-[kafka]
-brokers = "localhost:9092"
-[sinks.one]
-kind = "memory"
-[[routes]]
-name = "rows"
-topic = "shop.t"
-table = "shop.t"
-format = "json"
-[routes.columns]
-id = "int not null"
-[routes.transform]
-module = "guest.wasm"
-[routes.targets.t]
-sink = "one"
-prefix = "t"
-"#;
-
     fn known(identity: Option<u16>, mirrored: Option<u16>, watermark: Option<u16>, committed: Option<i64>, low: i64) -> Known {
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join("guest.wasm"), b"").expect("written");
-        let settings = Settings::parse(CONFIGURATION, directory.path()).expect("valid");
+        let (_directory, settings) = one_route(b"", "");
         let identity_of = |generation| TopicIdentity { cluster_id: "c".into(), topic_id: "t".into(), partitions: 1, generation };
         let mark = |generation| Watermark { generation: Generation::new(generation).expect("in range"), next_offset: 5, written_at_ms: 0 };
         Known {

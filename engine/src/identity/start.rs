@@ -85,10 +85,19 @@ pub fn resolve(known: &Known<'_>) -> Result<Start, Halt> {
     let identity = TopicIdentity {
         cluster_id: told(&facts.cluster_id, stored.map(|s| &s.cluster_id)),
         topic_id: told(&facts.topic_id, stored.map(|s| &s.topic_id)),
-        partitions: facts.partitions,
-        generation: generation.number(),
+        ..of_topic(facts, generation)
     };
     Ok(Start { generation, offset, record_beginning: known.partition.committed.is_none(), identity })
+}
+
+/// The identity of a topic as it is now.
+pub fn of_topic(current: &TopicFacts, generation: Generation) -> TopicIdentity {
+    TopicIdentity {
+        cluster_id: current.cluster_id.clone(),
+        topic_id: current.topic_id.clone(),
+        partitions: current.partitions,
+        generation: generation.number(),
+    }
 }
 
 /// What Kafka does not tell now stays as it was stored.
@@ -157,13 +166,8 @@ fn is_other(stored: &str, current: &str) -> bool {
 pub fn pass_over(partition: &CommittedPartition, stored: &[TopicIdentity], current: &TopicFacts) -> Start {
     let CommittedPartition { committed, low, high, .. } = *partition;
     let offset = committed.filter(|offset| (low..=high).contains(offset)).unwrap_or(low);
-    let new = || TopicIdentity {
-        cluster_id: current.cluster_id.clone(),
-        topic_id: current.topic_id.clone(),
-        partitions: current.partitions,
-        generation: Generation::FIRST.number(),
-    };
-    let identity = stored.iter().max_by_key(|identity| identity.generation).cloned().unwrap_or_else(new);
+    let latest = stored.iter().max_by_key(|identity| identity.generation).cloned();
+    let identity = latest.unwrap_or_else(|| of_topic(current, Generation::FIRST));
     Start { generation: Generation::FIRST, offset, record_beginning: committed != Some(offset), identity }
 }
 

@@ -139,44 +139,20 @@ impl Tried {
 #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 mod tests {
     use super::*;
-    use crate::config::Settings;
+    use crate::config::tests::one_route;
     use crate::source::TopicPartition;
     use crate::transform::TransformHost;
     use crate::transform::tests::guest_of;
 
-    const CONFIGURATION: &str = r#"
-[kafka]
-brokers = "127.0.0.1:1"
-[sinks.one]
-kind = "memory"
-[transforms]
-cache_dir = ""
-[[routes]]
-name = "rows"
-topic = "shop.t"
-table = "shop.t"
-format = "json"
-[routes.columns]
-id = "int not null"
-[routes.transform]
-module = "t.wasm"
-call_timeout = "20ms"
-[routes.targets.t]
-sink = "one"
-prefix = "t"
-"#;
-
     /// A hundred events that hang take 24 calls before a lane gives them up. A change must not wait so long.
     #[test]
     fn a_module_that_hangs_is_given_up_in_time() {
-        let directory = tempfile::tempdir().expect("a directory");
         let hanging = guest_of(&[
             ("ON_POISON", "(loop $l (br $l))"),
             ("(i64.const 666)", "(i64.const 0)"),
             ("i64.eq (i64.load", "i64.ge_s (i64.load"),
         ]);
-        std::fs::write(directory.path().join("t.wasm"), hanging).expect("written");
-        let settings = Settings::parse(CONFIGURATION, directory.path()).expect("valid");
+        let (_directory, settings) = one_route(&hanging, "call_timeout = \"20ms\"");
         let route = &settings.routes[0];
         let module = TransformHost::new(&settings.transforms).expect("a host").load(&route.transform).expect("a module");
         let mut records = RecordBatch::new(TopicPartition::new("shop.t", 0));

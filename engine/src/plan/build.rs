@@ -252,7 +252,7 @@ impl<'a> Work<'a> {
             }
         }
         let unnamed =
-            unnamed(opened, &self.routed.route).filter_map(|target| Some((Arc::clone(target), self.destination(target)?))).collect();
+            opened.unnamed(&self.routed.route).filter_map(|target| Some((Arc::clone(target), self.destination(target)?))).collect();
         Some(Destinations { outputs, defaults, unnamed })
     }
 
@@ -408,20 +408,6 @@ impl<'a> Work<'a> {
 
 fn deleted(row: Row<'_>, Destination { target, .. }: Destination, key: Bytes) -> FencedWrite {
     FencedWrite { target, record: row.event.record, fence: row.fence, key, document: None, ttl_seconds: 0, content: 0 }
-}
-
-/// The route's targets that the guest leaves out, and that may hold a document at the row's own key: one of the module before. Where all of
-/// its keys have parts of the guest's own, nobody knows them.
-pub(super) fn unnamed<'r>(opened: &'r OpenedSchema, route: &'r RouteSettings) -> impl Iterator<Item = &'r Arc<TargetSettings>> {
-    let schema = &opened.schema;
-    let in_mongodb = |target: &TargetSettings| matches!(target.place, Place::MongoDb { .. });
-    // MongoDB has no such `_id`, and would refuse to look for it.
-    let is_reserved = |index: &u32| schema.columns.get(*index as usize).is_some_and(|column| column.name.starts_with('$'));
-    let reserved = schema.primary_key.len() > 1 && schema.primary_key.iter().any(is_reserved);
-    let has_key = !schema.primary_key.is_empty();
-    let holds = move |target: &TargetSettings| has_key && !(target.explicit_keys || reserved && in_mongodb(target));
-    let is_named = |target: &TargetSettings| opened.outputs.iter().any(|output| output.target.name == target.name);
-    route.targets.iter().filter(move |target| !is_named(target) && holds(target))
 }
 
 /// The version, as the last field of a MongoDB document (docs/decisions/0006-stored-version.md).

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use super::build::{Row, Work, default_key, unnamed, write_key};
+use super::build::{Row, Work, default_key, write_key};
 use super::coalesce::KeyTable;
 use super::{Bytes, Error, FencedWrite, SinkWrites};
 use crate::change::{ChangeEvent, TableSchema};
 use crate::config::TargetSettings;
 use crate::fence::Fence;
-use crate::transform::{GuestAction, GuestGroup};
+use crate::transform::{GuestAction, GuestGroup, holds_own_keys};
 
 /// The marks of one sink.
 struct SinkMarks {
@@ -81,8 +81,7 @@ impl<'a> Work<'a> {
 
     /// The default keys that every event of the schema writes or deletes.
     fn mark_outputs(&self, group: &GuestGroup, event: &ChangeEvent, fence: Fence, sinks: &mut [SinkMarks]) {
-        let named = group.opened.outputs.iter().filter(|output| output.key.is_empty()).map(|output| &output.target);
-        for target in named.chain(unnamed(&group.opened, &self.routed.route)) {
+        for target in group.opened.by_own_key(&self.routed.route) {
             let key = |out: &mut Vec<u8>| default_key(out, target, &group.opened.schema, event, &self.routed.batch.cells);
             if let Some(sink) = of_target(sinks, target) {
                 sink.add(target, event, fence, key);
@@ -92,7 +91,7 @@ impl<'a> Work<'a> {
 
     /// The guest has not said what it writes for the schema: the targets that have default keys alone.
     fn mark_targets(&self, schema: &TableSchema, event: &ChangeEvent, fence: Fence, sinks: &mut [SinkMarks]) {
-        for target in self.routed.route.targets.iter().filter(|target| !target.explicit_keys) {
+        for target in self.routed.route.targets.iter().filter(|target| holds_own_keys(target, schema)) {
             let key = |out: &mut Vec<u8>| default_key(out, target, schema, event, &self.routed.batch.cells);
             if let Some(sink) = of_target(sinks, target) {
                 sink.add(target, event, fence, key);

@@ -5,7 +5,6 @@ mod tests;
 
 use std::collections::HashSet;
 
-use super::build::unnamed;
 use super::cell::Cell;
 use super::json;
 use crate::change::{ChangeEvent, Op, PassedOver, Tag};
@@ -90,13 +89,10 @@ fn parts(batch: &GuestBatch, group: &GuestGroup, index: u32, event: &ChangeEvent
 
 /// The engine deletes by the row's own key alone. Where it may leave documents behind, it says from which targets it deletes; `None` where from none.
 fn engine_s_delete(batch: &GuestBatch, group: &GuestGroup) -> Option<Part> {
-    let outputs = &group.opened.outputs;
-    let keyed = |target: &TargetSettings| outputs.iter().any(|output| output.target.name == target.name && !output.key.is_empty());
-    let targets = &batch.routed.route.targets;
-    let left_out: Vec<&str> = unnamed(&group.opened, &batch.routed.route).map(|target| target.name.as_str()).collect();
-    let deleted = |target: &TargetSettings| {
-        left_out.contains(&target.name.as_str()) || outputs.iter().any(|output| output.target.name == target.name && output.key.is_empty())
-    };
+    let (opened, route) = (&group.opened, &batch.routed.route);
+    let keyed = |target: &TargetSettings| opened.outputs.iter().any(|output| output.target.name == target.name && !output.key.is_empty());
+    let deleted = |target: &TargetSettings| opened.by_own_key(route).any(|of_row| of_row.name == target.name);
+    let targets = &route.targets;
     let names: Vec<&str> = targets.iter().filter(|target| deleted(target)).map(|target| target.name.as_str()).collect();
     // Of a row whose schema the guest was not asked about, a target with explicit keys is not known to hold nothing.
     let all = targets.iter().all(|target| !keyed(target) && (deleted(target) || !target.explicit_keys));

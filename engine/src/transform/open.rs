@@ -35,7 +35,7 @@ impl OpenedSchema {
 
     /// For rows that are gone, where the guest has not said what it writes: each target that is written by the row's own key may hold one.
     pub(super) fn of_deletes(schema: Arc<TableSchema>, route: &RouteSettings) -> Self {
-        let targets = route.targets.iter().filter(|target| !target.explicit_keys);
+        let targets = route.targets.iter().filter(|target| holds_own_keys(target, &schema));
         let output = |target: &Arc<TargetSettings>| Output {
             target: Arc::clone(target),
             key: Vec::new(),
@@ -45,6 +45,42 @@ impl OpenedSchema {
         let outputs = targets.map(output).collect();
         Self { schema, before: Vec::new(), after: Vec::new(), sees_deletes: false, outputs, key_layouts: KeyLayouts::default() }
     }
+
+    /// The route's targets that no output names, and that may hold a document at the row's own key: one of the module before.
+    pub(crate) fn unnamed<'r>(&'r self, route: &'r RouteSettings) -> impl Iterator<Item = &'r Arc<TargetSettings>> {
+        let is_named = |target: &TargetSettings| self.outputs.iter().any(|output| output.target.name == target.name);
+        route.targets.iter().filter(move |target| !is_named(target) && holds_own_keys(target, &self.schema))
+    }
+
+    /// The targets in which every event of the schema writes or deletes the row's own key; one for each output that has it.
+    pub(crate) fn by_own_key<'r>(&'r self, route: &'r RouteSettings) -> impl Iterator<Item = &'r Arc<TargetSettings>> {
+        let named = self.outputs.iter().filter(|output| output.key.is_empty()).map(|output| &output.target);
+        named.chain(self.unnamed(route))
+    }
+}
+
+/// Whether a target may hold documents at the rows' own keys. Where keys have parts of the guest's own, nobody knows them.
+pub(crate) fn holds_own_keys(target: &TargetSettings, schema: &TableSchema) -> bool {
+    !target.explicit_keys && check_own_key(target, schema).is_ok()
+}
+
+/// Why a target can't hold documents at the rows' own keys, and what to do.
+fn check_own_key(target: &TargetSettings, schema: &TableSchema) -> Result<(), String> {
+    let name = &target.name;
+    if schema.primary_key.is_empty() {
+        return Err(format!("table {} has no primary key: the output to target {name} must name the parts of its key", schema.table));
+    }
+    let column = |index: &u32| schema.columns.get(*index as usize).map_or("", |column| &*column.name);
+    if schema.primary_key.len() > 1
+        && let Some(part) = schema.primary_key.iter().map(column).find(|part| is_reserved(target, part))
+    {
+        return Err(format!("key column {part} begins with $, which MongoDB refuses in _id: name the key's parts for target {name}"));
+    }
+    Ok(())
+}
+
+fn is_reserved(target: &TargetSettings, part: &str) -> bool {
+    matches!(target.place, Place::MongoDb { .. }) && part.starts_with('$')
 }
 
 fn checked(output: types::Output, schema: &TableSchema, route: &RouteSettings) -> Result<Output, String> {
@@ -65,19 +101,8 @@ fn checked(output: types::Output, schema: &TableSchema, route: &RouteSettings) -
 
 fn check_key(key: &[String], target: &TargetSettings, schema: &TableSchema) -> Result<(), String> {
     let name = &target.name;
-    let in_mongodb = matches!(target.place, Place::MongoDb { .. });
-    let reserved = |part: &str| in_mongodb && part.starts_with('$');
     if key.is_empty() {
-        if schema.primary_key.is_empty() {
-            return Err(format!("table {} has no primary key: the output to target {name} must name the parts of its key", schema.table));
-        }
-        let column = |index: &u32| schema.columns.get(*index as usize).map_or("", |column| &*column.name);
-        if schema.primary_key.len() > 1
-            && let Some(part) = schema.primary_key.iter().map(column).find(|part| reserved(part))
-        {
-            return Err(format!("key column {part} begins with $, which MongoDB refuses in _id: name the key's parts for target {name}"));
-        }
-        return Ok(());
+        return check_own_key(target, schema);
     }
     if !target.explicit_keys {
         return Err(format!("it names key parts for target {name}: set explicit_keys = true on the target to allow that"));
@@ -86,7 +111,7 @@ fn check_key(key: &[String], target: &TargetSettings, schema: &TableSchema) -> R
         return Err(format!("the key for target {name} has {} parts, at most {MAX_KEY_PARTS} are allowed", key.len()));
     }
     for (at, part) in key.iter().enumerate() {
-        if part.is_empty() || part.len() > MAX_KEY_NAME_BYTES || part.contains('\0') || reserved(part) {
+        if part.is_empty() || part.len() > MAX_KEY_NAME_BYTES || part.contains('\0') || is_reserved(target, part) {
             return Err(format!("a key part for target {name} has no usable name: it is empty, too long, contains NUL or begins with $"));
         }
         if key.iter().take(at).any(|other| other == part) {

@@ -17,13 +17,11 @@ use clap::Args;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use super::inspect::{load, outside, outside_text};
-use super::project::{Builder, Built, Language, Project, Recipe};
+use super::project::{Builder, Built, CONTRACT, Language, Project, Recipe};
 use super::{Stop, write_whole};
 use crate::cli::{say, say_error};
 
-/// The contract that this program is made for,
-const CONTRACT: &str = include_str!("../../../../wit/transform.wit");
-/// and its world.
+/// The world of the contract.
 const WORLD: &str = "transformer";
 
 #[derive(Args, Clone, Debug)]

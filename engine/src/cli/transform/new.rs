@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Stop;
-use super::project::{Builder, Language, Project, check_name};
+use super::project::{Builder, CONTRACT, Language, Project, check_name};
 use super::subject::{WITH_SCHEMA, WITHOUT_SCHEMA, have_schema, read_events, route_text};
 use crate::cli::say;
 use crate::recording::{self, RecordedEvent};
@@ -95,7 +95,7 @@ pub(super) fn new(arguments: &NewArguments) -> Result<(), Stop> {
     let route = route_text(name, &topic, &quoted(table), &quoted(format!("{name}.wasm")), format);
     project_files.push(("route.toml".into(), format!("{}{route}", readme::ROUTE)));
     project_files.push(("README.md".into(), readme::readme(&project, &choice.table, *lang)));
-    project_files.push(("wit/transform.wit".into(), files::CONTRACT.into()));
+    project_files.push(("wit/transform.wit".into(), CONTRACT.into()));
     project_files.extend(tests_of(&choice, events.as_deref()));
     create(&dir)?;
     for (path, text) in &project_files {

@@ -10,6 +10,9 @@ use super::Stop;
 /// What a project says of itself.
 const MANIFEST: &str = "transform.toml";
 
+/// The contract, from which a component's types are taken.
+pub(super) const CONTRACT: &str = include_str!("../../../../wit/transform.wit");
+
 /// A language with an SDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Language {

@@ -259,3 +259,17 @@ proptest! {
         }
     }
 }
+
+/// A row that is gone may have left a document wherever its own key can be one; MongoDB refuses to look for some.
+#[test]
+fn deletes_without_a_guest_go_where_the_row_s_own_key_can_be() {
+    let targets = |second: &str| {
+        let mut schema = (*schema(1)).clone();
+        schema.columns[1].name = second.into();
+        schema.primary_key = vec![0, 1];
+        let opened = OpenedSchema::of_deletes(Arc::new(schema), &route(transform_settings(Path::new("t.wasm"))));
+        opened.outputs.iter().map(|output| output.target.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(targets("name"), ["m"]);
+    assert_eq!(targets("$name"), Vec::<String>::new());
+}

@@ -9,8 +9,6 @@ use super::embedded::{RUST_FILES, RUST_SDK_FILES, SDK_FILES, TEMPLATE_FILES};
 pub(super) const TEMPLATES: [&str; 3] = ["customers", "orders", "shipping_info"];
 /// The template of every other table.
 pub(super) const GENERIC: &str = "any";
-/// The contract, from which a component's types are taken.
-pub(super) const CONTRACT: &str = include_str!("../../../../../wit/transform.wit");
 
 /// Path and text of each file of a language's project, the placeholders as they are.
 pub(super) fn of(language: Language, template: &str) -> Vec<(String, String)> {
