@@ -158,10 +158,10 @@ fn sections(mut root: Section<'_>, reading: &Reading) -> Settings {
 fn batch(root: &mut Section<'_>) -> BatchSettings {
     let mut section = root.section("batch");
     let settings = BatchSettings {
-        max_records: section.count("max_records", 2_000, 1..=100_000) as usize,
+        max_records: section.count("max_records", 4_000, 1..=100_000) as usize,
         max_bytes: section.size("max_bytes", "4MiB", "1KiB"..="256MiB"),
         linger: section.duration("linger", "5ms", "0ms"..="10s"),
-        prepared_ahead: section.count("prepared_ahead", 2, 1..=64) as usize,
+        prepared_ahead: section.count("prepared_ahead", 1, 1..=64) as usize,
     };
     section.finish();
     settings

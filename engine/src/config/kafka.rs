@@ -51,7 +51,7 @@ pub(super) fn read(section: &mut Section<'_>, reading: &Reading) -> KafkaSetting
     let accept_truncated_log = kafka.flag("accept_truncated_log");
     let commit_interval = kafka.duration("commit_interval", "1s", "10ms"..="1m");
     let max_poll_interval = kafka.duration("max_poll_interval", "5m", "10s"..="1d");
-    let queued_max_bytes = kafka.size("queued_max_bytes", "4MiB", "64KiB"..="1GiB");
+    let queued_max_bytes = kafka.size("queued_max_bytes", "2MiB", "64KiB"..="1GiB");
     let unverified = kafka.flag("allow_unverified_tls");
     let pairs = kafka.pairs("properties", is_secret);
     for (name, value, spot) in &pairs {

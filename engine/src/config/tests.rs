@@ -78,7 +78,7 @@ fn shipped(variables: &[(&str, &str)]) -> Result<Loaded, Vec<ConfigFault>> {
 fn the_shipped_configuration_is_valid() {
     let settings = shipped(&[]).map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>()).map(|l| l.settings).unwrap();
     assert_eq!(settings.routes.len(), 3);
-    assert_eq!((settings.batch.max_records, settings.batch.max_bytes, settings.batch.linger), (2_000, 4 << 20, Duration::from_millis(5)));
+    assert_eq!((settings.batch.max_records, settings.batch.max_bytes, settings.batch.linger), (4_000, 4 << 20, Duration::from_millis(5)));
     assert_eq!(settings.dead_letters.max_bytes, 900_000);
 }
 

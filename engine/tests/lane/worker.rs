@@ -165,8 +165,8 @@ async fn a_store_that_is_away_delays_its_partitions_alone_and_one_that_is_emptie
 /// The same where the store goes away in the midst of the work: batches wait for it, and the group for nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_stays_in_its_group_however_long_a_store_takes_nothing() {
-    /// Two in the queue, one before it.
-    const FULL: i64 = 3;
+    /// One in the queue, one before it.
+    const FULL: i64 = 2;
     let running = Running::start(&[Row::Put(1)], async |_: &FaultySink, _: &MemoryIdentities| {}).await;
     let Running { one, metrics, health, producer, .. } = &running;
     let settled_up_to = |offset| move || health.position(&TopicPartition::new("shop.t", 0)) == Some(offset);
