@@ -23,6 +23,10 @@ use crate::route::RoutedBatch;
 /// them, so that two or three such events are found; a guest that hangs on everything costs this and no more.
 const FAILURE_BUDGET_CALLS: u32 = 24;
 
+/// For so long after a call that hung, the next ones leave the processors to other routes when they take long: one that hangs on an event
+/// mostly hangs on more.
+const SLOW_FOR: Duration = Duration::from_secs(60);
+
 /// What a guest has done since the lane began.
 #[derive(Clone, Debug, Default)]
 pub struct GuestStats {
@@ -64,6 +68,7 @@ pub struct Guest {
     stats: GuestStats,
     /// Failed calls of one batch may take so long.
     failure_budget: Duration,
+    hung_at: Option<Instant>,
 }
 
 impl Guest {
@@ -86,6 +91,7 @@ impl Guest {
             lowered: lower::empty(),
             stats: GuestStats::default(),
             failure_budget,
+            hung_at: None,
         };
         guest.release();
         Ok(guest)
@@ -185,7 +191,12 @@ impl Guest {
             }
             Err(error) => error,
         };
-        run.failed_for += began.elapsed();
+        let took = began.elapsed();
+        run.failed_for += took;
+        // Whatever ended it: a trap that comes as late is no better.
+        if took >= self.module.budget.call_timeout / 2 {
+            self.hung_at = Some(Instant::now());
+        }
         if let Error::Unavailable { .. } | Error::NoPlace { .. } = error {
             // It is the worker that fails, not an event: halves would fare no better.
             run.fault_all(batch, &events, &error);
@@ -217,8 +228,9 @@ impl Guest {
         if self.module.budget.metered {
             instance.take_fuel();
         }
+        let slowly = self.hung_at.is_some_and(|at| at.elapsed() < SLOW_FOR);
         let checked = instance
-            .apply(&self.lowered)
+            .apply(&self.lowered, slowly)
             .and_then(|outcome| answer(opened, events.to_vec(), seen, outcome, max_output_bytes))
             .inspect_err(|error| self.stats.count(error));
         if self.module.budget.metered {

@@ -1,6 +1,6 @@
 //! One instance of a module, and the contract's calls with their limits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
@@ -14,6 +14,8 @@ use super::module::{Budget, Module};
 
 /// What may cross in one call beside the answer itself: log messages, descriptions, errors.
 const SPARE_BYTES: usize = 1 << 20;
+/// How long a call of `apply` that goes slowly runs before its first rest: longer than a batch takes in any language.
+const BEFORE_REST: Duration = Duration::from_millis(25);
 
 pub(super) struct Instance {
     store: Store<Limits>,
@@ -36,6 +38,7 @@ impl Instance {
         store.limiter(|limits| limits);
         store.set_hostcall_fuel(budget.max_output_bytes.saturating_add(SPARE_BYTES));
         store.set_epoch_deadline(ticks(budget.call_timeout));
+        store.epoch_deadline_callback(|context| Ok(context.data().ticks_are_over()));
         if budget.metered {
             let unavailable = |error: wasmtime::Error| Error::Unavailable { message: error.to_string() };
             store.set_fuel(u64::MAX).map_err(unavailable)?;
@@ -49,19 +52,25 @@ impl Instance {
     }
 
     pub(super) fn describe(&mut self) -> Result<Description, Error> {
-        self.call(|guest, store| guest.streamsync_transform_transform().call_describe(store).map(Ok))
+        self.call(self.budget.call_timeout, |guest, store| guest.streamsync_transform_transform().call_describe(store).map(Ok))
     }
 
     pub(super) fn init(&mut self, context: &Context) -> Result<(), Error> {
-        self.call(|guest, store| guest.streamsync_transform_transform().call_init(store, context))
+        self.call(self.budget.call_timeout, |guest, store| guest.streamsync_transform_transform().call_init(store, context))
     }
 
     pub(super) fn open(&mut self, schema: &TableSchema) -> Result<Plan, Error> {
-        self.call(|guest, store| guest.streamsync_transform_transform().call_open(store, schema))
+        self.call(self.budget.call_timeout, |guest, store| guest.streamsync_transform_transform().call_open(store, schema))
     }
 
-    pub(super) fn apply(&mut self, batch: &Batch) -> Result<Outcome, Error> {
-        self.call(|guest, store| guest.streamsync_transform_transform().call_apply(store, batch))
+    /// `slowly`: a call that takes long leaves the processor to others for most of its time.
+    pub(super) fn apply(&mut self, batch: &Batch, slowly: bool) -> Result<Outcome, Error> {
+        let timeout = self.budget.call_timeout;
+        self.store.data_mut().slowly_until = slowly.then(|| Instant::now() + timeout);
+        let at_once = if slowly { timeout.min(BEFORE_REST) } else { timeout };
+        let outcome = self.call(at_once, |guest, store| guest.streamsync_transform_transform().call_apply(store, batch));
+        self.store.data_mut().slowly_until = None;
+        outcome
     }
 
     /// What the guest said since this was last asked.
@@ -83,8 +92,12 @@ impl Instance {
         self.store.data().memory_bytes
     }
 
-    fn call<T>(&mut self, call: impl FnOnce(&Transformer, &mut Store<Limits>) -> wasmtime::Result<Result<T, String>>) -> Result<T, Error> {
-        self.store.set_epoch_deadline(ticks(self.budget.call_timeout));
+    fn call<T>(
+        &mut self,
+        at_once: Duration,
+        call: impl FnOnce(&Transformer, &mut Store<Limits>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Result<T, Error> {
+        self.store.set_epoch_deadline(ticks(at_once));
         match call(&self.guest, &mut self.store) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(message)) => Err(Error::GuestError { message: shown(message) }),

@@ -1,10 +1,12 @@
 //! What a guest may use and what it may call: memory, tables, log lines, counters.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use wasmtime::ResourceLimiter;
+use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::bindings::streamsync::transform::{log, metrics, types};
+use super::host::EPOCH;
 
 /// Table elements of one table; scripting languages need 100,000.
 pub(super) const MAX_TABLE_ELEMENTS: usize = 200_000;
@@ -16,6 +18,8 @@ const OTHER: &str = "other";
 const MAX_COUNTER_NAME_BYTES: usize = 64;
 /// Longest log message; the rest is cut off.
 const MAX_LOG_LINE_BYTES: usize = 2048;
+/// Between two ticks of a call that goes slowly: it has a thirty-second part of a core.
+const REST: Duration = EPOCH.saturating_mul(31);
 
 /// A store's data: the limits of one instance, and what it said during the current call.
 pub(super) struct Limits {
@@ -23,6 +27,8 @@ pub(super) struct Limits {
     max_log_lines: usize,
     pub(super) memory_bytes: usize,
     pub(super) out_of_memory: bool,
+    /// When the call's time is over, where it goes slowly until then.
+    pub(super) slowly_until: Option<Instant>,
     pub(super) said: Said,
 }
 
@@ -36,7 +42,16 @@ pub(super) struct Said {
 
 impl Limits {
     pub(super) fn new(max_memory_bytes: usize, max_log_lines: usize) -> Self {
-        Self { max_memory_bytes, max_log_lines, memory_bytes: 0, out_of_memory: false, said: Said::default() }
+        Self { max_memory_bytes, max_log_lines, memory_bytes: 0, out_of_memory: false, slowly_until: None, said: Said::default() }
+    }
+
+    /// What becomes of a call whose ticks are over.
+    pub(super) fn ticks_are_over(&self) -> UpdateDeadline {
+        if self.slowly_until.is_none_or(|end| end <= Instant::now()) {
+            return UpdateDeadline::Interrupt;
+        }
+        std::thread::sleep(REST);
+        UpdateDeadline::Continue(1)
     }
 }
 

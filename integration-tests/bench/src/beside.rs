@@ -1,22 +1,24 @@
 //! Another build of `streamsync` beside this one, in turn on the same servers: what a change costs, or brings.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use integration_tests::stores::Stores;
 use integration_tests::worker::program;
 
-use crate::configuration::Sink;
+use crate::configuration::{self, Sink};
 use crate::drain::Drain;
 use crate::drains::Bench;
 use crate::events::Events;
 use crate::median::median;
+use crate::topic::{SHORT_TOPIC, TOPIC};
 
 /// Few rounds would show the machine and not the builds.
 const ROUNDS: usize = 7;
 const REDIS_RECORDS: u64 = 300_000;
-/// For a server that is slow; and many batches, since what is being written at the end is not counted, which is more where batches are larger.
-const MONGODB_RECORDS: u64 = 60_000;
+/// For a server that is slow; all of its topic.
+const MONGODB_RECORDS: u64 = 24_000;
 
 /// The drains of both builds into one kind of sink, round by round.
 struct Compared {
@@ -30,6 +32,7 @@ pub(crate) async fn compare(stores: &Stores, other: &Path, say: &dyn Fn(&str)) -
     ensure!(other.is_file(), "{} is no program", other.display());
     let events = Events::plain()?;
     let mut bench = Bench::begin(stores, &events, say).await?;
+    bench.preload_short(&events, MONGODB_RECORDS).await?;
     let redis = into(&mut bench, other, "Redis", REDIS_RECORDS).await.context("Redis")?;
     let mongodb = into(&mut bench, other, "MongoDB", MONGODB_RECORDS).await.context("MongoDB")?;
     Ok(table(&[redis, mongodb]))
@@ -45,8 +48,13 @@ async fn into(bench: &mut Bench<'_>, other: &Path, sink: &'static str, records: 
                 if is_this { (&*this, "this", &mut compared.this) } else { (other, "other", &mut compared.other) };
             bench.empty_redis().await?;
             let database = bench.next_name(name);
-            let sinks = [if sink == "Redis" { Sink::Redis(bench.redis_url()) } else { bench.mongodb_sink(&database) }];
-            drains.push(bench.drain_by(program, name, &sinks, records).await.with_context(|| program.display().to_string())?);
+            let (topic, sink) = match sink {
+                "Redis" => (TOPIC, Sink::Redis(bench.redis_url())),
+                _ => (SHORT_TOPIC, bench.mongodb_sink(&database)),
+            };
+            let route = configuration::route(topic, false, &[sink])?;
+            drains
+                .push(bench.drain_by(program, name, &route, Duration::ZERO, records).await.with_context(|| program.display().to_string())?);
             bench.drop_mongodb(&database).await?;
         }
     }

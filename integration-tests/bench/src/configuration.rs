@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow};
 use streamsync::config::Settings;
 
-/// A sink of the one route, which writes to the target of the same name.
+use crate::topic::HANGING_TOPIC;
+
+/// The route that is drained.
+pub(crate) const ORDERS: &str = "orders";
+
+/// A sink of that route, which writes to the target of the same name.
 #[derive(Clone, Debug)]
 pub(crate) enum Sink {
     /// Documents as for Redis, and nobody takes them.
@@ -26,6 +31,9 @@ fn guests() -> Result<PathBuf> {
     ))
 }
 
+const COLUMNS: &str = "[routes.columns]\norder_id = \"int not null\"\ncustomer_id = \"int\"\ntotal_amount = \"decimal(10,2)\"\n\
+                       status = \"varchar(20)\"\ncreated_at = \"timestamp\"\nupdated_at = \"timestamp\"\n";
+
 /// The route for orders into these sinks.
 pub(crate) fn route(topic: &str, with_schema: bool, sinks: &[Sink]) -> Result<String> {
     let mut toml = String::new();
@@ -40,12 +48,9 @@ pub(crate) fn route(topic: &str, with_schema: bool, sinks: &[Sink]) -> Result<St
         }
     }
     let format = if with_schema { "json-with-schema" } else { "json" };
-    writeln!(toml, "[[routes]]\nname = \"orders\"\ntopic = {topic:?}\ntable = \"ecommerce.orders\"\nformat = {format:?}")?;
+    writeln!(toml, "[[routes]]\nname = {ORDERS:?}\ntopic = {topic:?}\ntable = \"ecommerce.orders\"\nformat = {format:?}")?;
     if !with_schema {
-        toml.push_str(
-            "[routes.columns]\norder_id = \"int not null\"\ncustomer_id = \"int\"\ntotal_amount = \"decimal(10,2)\"\n\
-             status = \"varchar(20)\"\ncreated_at = \"timestamp\"\nupdated_at = \"timestamp\"\n",
-        );
+        toml.push_str(COLUMNS);
     }
     writeln!(toml, "[routes.transform]\nmodule = {:?}", guests()?.join("orders.wasm"))?;
     for sink in sinks {
@@ -55,6 +60,15 @@ pub(crate) fn route(topic: &str, with_schema: bool, sinks: &[Sink]) -> Result<St
         });
     }
     Ok(toml)
+}
+
+/// A route beside it, whose module hangs on every event, and which nothing halts within a drain.
+pub(crate) fn hanging_route(module: &Path) -> String {
+    format!(
+        "[[routes]]\nname = \"hanging\"\ntopic = {HANGING_TOPIC:?}\ntable = \"ecommerce.orders\"\nformat = \"json\"\n{COLUMNS}\
+         [routes.transform]\nmodule = {module:?}\ncall_timeout = \"2s\"\nmax_failures_in_a_row = 0\n\
+         [routes.targets.t]\nsink = \"redis\"\nprefix = \"hanging\"\n"
+    )
 }
 
 /// All of a worker's configuration.

@@ -8,8 +8,7 @@ use integration_tests::stack::free_port;
 use integration_tests::worker::Worker;
 use serde::Serialize;
 
-use crate::configuration::{self, Sink};
-use crate::topic::TOPIC;
+use crate::configuration;
 
 /// Between two looks at the counters, each of which costs the worker the time to write all of its metrics.
 const LOOK: Duration = Duration::from_millis(100);
@@ -32,32 +31,38 @@ struct Seen {
     cpu_seconds: f64,
 }
 
-/// Lets a new consumer group drain `records` records into the sinks. Joining the group and starting up are not measured: the clock runs
-/// from the first write to the last acknowledgement, as the bare clients' does.
-pub(crate) async fn drain(program: &Path, name: &str, kafka: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
+/// Lets a new consumer group drain `records` orders by the routes of this text. Joining the group and starting up are not measured: the clock runs
+/// from the first write, or from `warm_up` after it, to the last acknowledgement, as the bare clients' does.
+pub(crate) async fn drain(program: &Path, name: &str, kafka: &str, routes: &str, warm_up: Duration, records: u64) -> Result<Drain> {
     let dir = tempfile::tempdir()?;
     let port = free_port()?;
     let file = dir.path().join("streamsync.toml");
-    std::fs::write(&file, configuration::worker(name, kafka, port, &configuration::route(TOPIC, false, sinks)?))?;
+    std::fs::write(&file, configuration::worker(name, kafka, port, routes))?;
     let mut worker = Worker::start_program(program, &file, port, &dir.path().join("worker.log"), &[]).await?;
     let id = worker.id().context("the worker has stopped")?;
     let begin = Instant::now();
     let wanted = records as f64;
+    let of_orders = ("route", configuration::ORDERS);
+    let mut writing_since = None;
     let mut first: Option<Seen> = None;
     let last = loop {
         worker.assert_alive()?;
         let metrics = worker.metrics().await?;
-        let seen = Seen { at: Instant::now(), records: metrics.sum("streamsync_records_total", &[]), cpu_seconds: cpu_seconds(id)? };
-        let records = seen.records;
-        let lost = metrics.sum("streamsync_dead_letters_total", &[]);
+        let seen =
+            Seen { at: Instant::now(), records: metrics.sum("streamsync_records_total", &[of_orders]), cpu_seconds: cpu_seconds(id)? };
+        let records = seen.records - first.as_ref().map_or(0.0, |first| first.records);
+        let lost = metrics.sum("streamsync_dead_letters_total", &[of_orders]);
         ensure!(lost == 0.0, "{lost} records were dead-lettered");
-        if seen.records >= wanted {
-            let applied = metrics.sum("streamsync_records_total", &[("outcome", "applied")]);
+        if records >= wanted && (first.is_some() || warm_up.is_zero()) {
+            let applied = metrics.sum("streamsync_records_total", &[of_orders, ("outcome", "applied")]);
             ensure!(applied == seen.records, "{applied} of {} records were applied: the store was not empty", seen.records);
             break seen;
         }
         // A batch that is prepared is about to be written.
-        if first.is_none() && metrics.sum("streamsync_batch_records_count", &[]) > 0.0 {
+        if writing_since.is_none() && metrics.sum("streamsync_batch_records_count", &[]) > 0.0 {
+            writing_since = Some(seen.at);
+        }
+        if first.is_none() && writing_since.is_some_and(|since| since.elapsed() >= warm_up) {
             first = Some(seen);
         }
         if begin.elapsed() >= LIMIT {

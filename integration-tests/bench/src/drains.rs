@@ -13,17 +13,24 @@ use crate::clients::{self, Sent};
 use crate::configuration::{self, Sink};
 use crate::drain::{Drain, drain};
 use crate::events::Events;
+use crate::hanging;
 use crate::median::median;
-use crate::topic;
+use crate::topic::{self, HANGING_TOPIC, PARTITIONS, SHORT_TOPIC, TOPIC};
 
-/// Records in the topic: more than any drain takes, so that the backlog never ends.
+/// Records in the topic: more than any drain of it takes, so that the backlog never ends.
 const BACKLOG: u64 = 1_000_000;
+/// More than a module that hangs on each of them comes to.
+const HANGING_BACKLOG: u64 = 10_000;
 const NULL_RECORDS: u64 = 700_000;
-const REDIS_RECORDS: u64 = 300_000;
-/// At most; a slow server gets as many as the bare client writes in [`MONGODB_LIMIT`].
+/// Some seconds: a worker's first one is slower than those that follow.
+const REDIS_RECORDS: u64 = 800_000;
+/// At most; a slow server gets as many as the bare client writes in [`MONGODB_LIMIT`], and the topic has no more.
 const MONGODB_RECORDS: u64 = 120_000;
 const MONGODB_LIMIT: Duration = Duration::from_secs(7);
 const ROUNDS: usize = 3;
+/// A guest that hangs has done so once by then.
+const HANGING_WARM_UP: Duration = Duration::from_millis(2_500);
+const HANGING_RECORDS: u64 = 200_000;
 /// A round of Redis is over in seconds, and what else runs on the machine shows in it.
 const REDIS_ROUNDS: usize = 5;
 
@@ -37,6 +44,9 @@ pub(crate) struct Drains {
     pub(crate) mongodb: Vec<Drain>,
     /// Writes a second of the bare client.
     pub(crate) mongodb_client: Vec<f64>,
+    /// Into Redis, beside a route whose module hangs; and, at the same time of their life, without it.
+    pub(crate) beside_hanging: Vec<Drain>,
+    pub(crate) beside_none: Vec<Drain>,
     /// Into both sinks at once.
     pub(crate) both: Vec<Drain>,
 }
@@ -46,6 +56,12 @@ impl Drains {
     pub(crate) fn to_client(drains: &[Drain], client: &[f64]) -> f64 {
         let ratios: Vec<f64> = drains.iter().zip(client).map(|(drain, client)| drain.records_per_second / client).collect();
         median(&ratios)
+    }
+
+    /// Each round's drain beside a route that hangs over the same round's without one.
+    pub(crate) fn hanging_to_none(&self) -> f64 {
+        let pairs = self.beside_hanging.iter().zip(&self.beside_none);
+        median(&pairs.map(|(beside, alone)| beside.records_per_second / alone.records_per_second).collect::<Vec<_>>())
     }
 
     /// The most memory that any worker took.
@@ -61,6 +77,7 @@ pub(crate) async fn measure(stores: &Stores, say: &dyn Fn(&str)) -> Result<Drain
     let mut bench = Bench::begin(stores, &events, say).await?;
     bench.null().await.context("null sinks")?;
     bench.redis(&events).await.context("Redis")?;
+    bench.beside_hanging().await.context("beside a module that hangs")?;
     let mongodb_records = bench.mongodb(&events).await.context("MongoDB")?;
     bench.both(mongodb_records).await.context("both sinks")?;
     Ok(bench.drains)
@@ -78,8 +95,9 @@ pub(crate) struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// Fills the topic.
     pub(crate) async fn begin(stores: &'a Stores, events: &Events, say: &'a dyn Fn(&str)) -> Result<Self> {
-        say(&format!("writing a backlog of {BACKLOG} records into {} partitions", topic::PARTITIONS));
-        topic::preload(&stores.kafka, events, BACKLOG).await?;
+        say(&format!("writing a backlog of {BACKLOG} records into {PARTITIONS} partitions"));
+        topic::preload(&stores.kafka, TOPIC, PARTITIONS, events, BACKLOG).await?;
+        topic::preload(&stores.kafka, HANGING_TOPIC, 1, events, HANGING_BACKLOG).await?;
         Ok(Self { stores, say, number: 0, drains: Drains::default() })
     }
 
@@ -110,6 +128,21 @@ impl<'a> Bench<'a> {
         self.empty_redis().await
     }
 
+    async fn beside_hanging(&mut self) -> Result<()> {
+        let orders = configuration::route(TOPIC, false, &[Sink::Redis(self.redis_url())])?;
+        let directory = tempfile::tempdir()?;
+        let both = format!("{orders}{}", configuration::hanging_route(&hanging::module(directory.path())?));
+        for round in 0..REDIS_ROUNDS {
+            for hangs in [round % 2 == 1, round % 2 == 0] {
+                self.empty_redis().await?;
+                let (what, routes) = if hangs { ("beside-hanging", &both) } else { ("beside-none", &orders) };
+                let drain = self.drain_by(&program()?, what, routes, HANGING_WARM_UP, HANGING_RECORDS).await?;
+                if hangs { &mut self.drains.beside_hanging } else { &mut self.drains.beside_none }.push(drain);
+            }
+        }
+        self.empty_redis().await
+    }
+
     /// Returns how many records each side wrote.
     async fn mongodb(&mut self, events: &Events) -> Result<u64> {
         let writes = clients::writes(&configuration::settings(false, &[Sink::NullMongoDb])?, events, MONGODB_RECORDS)?;
@@ -120,7 +153,7 @@ impl<'a> Bench<'a> {
             for engine in [round % 2 == 1, round % 2 == 0] {
                 let database = self.next_name("mongodb");
                 if engine {
-                    let drain = self.drain("mongodb", &[self.mongodb_sink(&database)], records).await?;
+                    let drain = self.drain_short("mongodb", &[self.mongodb_sink(&database)], records).await?;
                     self.drains.mongodb.push(drain);
                 } else {
                     let sent = clients::mongodb(&self.mongodb_uri(), &database, &commands, MONGODB_LIMIT).await?;
@@ -128,6 +161,7 @@ impl<'a> Bench<'a> {
                     self.drains.mongodb_client.push(sent.rate());
                     if round == 0 {
                         records = sent.writes;
+                        self.preload_short(events, records).await?;
                     }
                 }
                 self.drop_mongodb(&database).await?;
@@ -141,7 +175,7 @@ impl<'a> Bench<'a> {
             self.empty_redis().await?;
             let database = self.next_name("both");
             let sinks = [Sink::Redis(self.redis_url()), self.mongodb_sink(&database)];
-            let drain = self.drain("both", &sinks, records).await?;
+            let drain = self.drain_short("both", &sinks, records).await?;
             self.drains.both.push(drain);
             self.drop_mongodb(&database).await?;
         }
@@ -149,13 +183,22 @@ impl<'a> Bench<'a> {
     }
 
     async fn drain(&mut self, what: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
-        self.drain_by(&program()?, what, sinks, records).await
+        self.drain_by(&program()?, what, &configuration::route(TOPIC, false, sinks)?, Duration::ZERO, records).await
     }
 
-    /// The same by another build of the program.
-    pub(crate) async fn drain_by(&mut self, program: &Path, what: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
+    pub(crate) async fn preload_short(&self, events: &Events, records: u64) -> Result<()> {
+        topic::preload(&self.stores.kafka, SHORT_TOPIC, PARTITIONS, events, records).await
+    }
+
+    /// All `records` of the short topic.
+    async fn drain_short(&mut self, what: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
+        self.drain_by(&program()?, what, &configuration::route(SHORT_TOPIC, false, sinks)?, Duration::ZERO, records).await
+    }
+
+    /// The same by any build of the program, with routes as text.
+    pub(crate) async fn drain_by(&mut self, program: &Path, what: &str, routes: &str, warm_up: Duration, records: u64) -> Result<Drain> {
         let name = self.next_name(what);
-        let drain = drain(program, &name, &self.stores.kafka, sinks, records).await?;
+        let drain = drain(program, &name, &self.stores.kafka, routes, warm_up, records).await?;
         (self.say)(&format!(
             "{name}: {:.0} records/s, {:.0} a CPU second, peak {:.0} MB",
             drain.records_per_second, drain.records_per_cpu_second, drain.peak_rss_mb

@@ -11,6 +11,7 @@ mod configuration;
 mod drain;
 mod drains;
 mod events;
+mod hanging;
 mod median;
 mod native;
 mod report;

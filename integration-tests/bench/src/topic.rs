@@ -1,4 +1,4 @@
-//! The backlog: orders in a topic of four partitions, written before anything reads.
+//! The backlogs: orders, written before anything reads.
 
 use std::time::Duration;
 
@@ -11,14 +11,19 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 
 use crate::events::Events;
 
+/// What is drained.
 pub(crate) const TOPIC: &str = "bench.ecommerce.orders";
 pub(crate) const PARTITIONS: u64 = 4;
+/// What is drained to its end, by sinks that are slow: of a backlog that goes on, whole batches would be under way when the clock stops.
+pub(crate) const SHORT_TOPIC: &str = "bench.short.orders";
+/// What a module hangs on.
+pub(crate) const HANGING_TOPIC: &str = "bench.hanging.orders";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Writes `records` orders, each with a key of its own, the partitions in turn.
-pub(crate) async fn preload(kafka: &str, events: &Events, records: u64) -> Result<()> {
+pub(crate) async fn preload(kafka: &str, topic: &str, partitions: u64, events: &Events, records: u64) -> Result<()> {
     let topics = Topics::new(kafka);
-    topics.create(TOPIC, i32::try_from(PARTITIONS)?).await?;
+    topics.create(topic, i32::try_from(partitions)?).await?;
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .set("acks", "all")
@@ -30,11 +35,11 @@ pub(crate) async fn preload(kafka: &str, events: &Events, records: u64) -> Resul
         events.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| headers.insert(Header { key: name, value: Some(value) }));
     for number in 0..records {
         let event = events.put(number).context("there is no event")?;
-        let record = BaseRecord::to(TOPIC).partition(i32::try_from(number % PARTITIONS)?).key(&event.key).payload(&event.value);
+        let record = BaseRecord::to(topic).partition(i32::try_from(number % partitions)?).key(&event.key).payload(&event.value);
         send(&producer, record.headers(headers.clone()))?;
     }
     producer.flush(LIMIT).context("the broker does not take the backlog")?;
-    let stored = topics.count(TOPIC)?;
+    let stored = topics.count(topic)?;
     ensure!(u64::try_from(stored)? == records, "{stored} of {records} records are in the topic");
     Ok(())
 }

@@ -3,6 +3,8 @@
 //!
 //! `guests.rs` has what fails by accident, `answers.rs` answers that break single rules, `modules.rs` files that are no transforms.
 
+use std::time::Instant;
+
 use super::*;
 use crate::plan::Fault;
 use crate::transform::{Guest, GuestAction, GuestBatch, SetupError, TransformHost};
@@ -12,10 +14,15 @@ const GROW: &str = "(drop (memory.grow (i32.const 1000)))";
 
 /// A host, and a guest of it that does these things in these places.
 fn start(host: &TransformHost, places: &[(&str, &str)]) -> Result<Guest, SetupError> {
+    start_within(host, places, Duration::from_millis(50))
+}
+
+/// The same with another time for a call.
+fn start_within(host: &TransformHost, places: &[(&str, &str)], call_timeout: Duration) -> Result<Guest, SetupError> {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("t.wasm");
     std::fs::write(&path, guest_of(places)).expect("written");
-    let settings = transform_settings(&path);
+    let settings = TransformSettings { call_timeout, ..transform_settings(&path) };
     let module = host.load(&settings)?;
     Guest::new(module, route(settings), &[])
 }
@@ -244,4 +251,27 @@ fn a_neighbour_notices_nothing() {
     });
     let stats = neighbour.stats();
     assert_eq!((stats.calls, stats.failed_calls, stats.restarts), (50, 0, 0));
+}
+
+/// On the processors, of this thread.
+#[cfg(target_os = "linux")]
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number"))
+}
+
+/// No route is to go without a core for as long as another one's guest hangs. That it goes on hanging is known after the first time.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_guest_that_has_hung_leaves_the_processors_to_others() {
+    let host = host();
+    let mut guest = start_within(&host, &[("ON_POISON", LOOP)], Duration::from_millis(400)).expect("a guest");
+    let hung = guest.apply(events(&[(1, 666)]));
+    assert!(faults(&hung)[0].1.starts_with("timed-out"), "{:?}", faults(&hung));
+
+    let (began, used) = (Instant::now(), processor_time());
+    let batch = guest.apply(events(&[(1, 1), (1, 666), (1, 3)]));
+    let (took, used) = (began.elapsed(), processor_time() - used);
+    assert_eq!((put(&batch), faults(&batch).len()), (vec![0, 2], 1), "{:?}", faults(&batch));
+    assert!(used < took / 2, "{used:?} of {took:?}");
 }
