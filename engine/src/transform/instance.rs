@@ -14,7 +14,7 @@ use super::module::{Budget, Module};
 
 /// What may cross in one call beside the answer itself: log messages, descriptions, errors.
 const SPARE_BYTES: usize = 1 << 20;
-/// How long a call of `apply` that goes slowly runs before its first rest: longer than a batch takes in any language.
+/// How long a call that goes slowly runs before its first rest: longer than a batch takes in any language.
 const BEFORE_REST: Duration = Duration::from_millis(25);
 
 pub(super) struct Instance {
@@ -52,25 +52,20 @@ impl Instance {
     }
 
     pub(super) fn describe(&mut self) -> Result<Description, Error> {
-        self.call(self.budget.call_timeout, |guest, store| guest.streamsync_transform_transform().call_describe(store).map(Ok))
+        self.call(false, |guest, store| guest.streamsync_transform_transform().call_describe(store).map(Ok))
     }
 
     pub(super) fn init(&mut self, context: &Context) -> Result<(), Error> {
-        self.call(self.budget.call_timeout, |guest, store| guest.streamsync_transform_transform().call_init(store, context))
+        self.call(false, |guest, store| guest.streamsync_transform_transform().call_init(store, context))
     }
 
     pub(super) fn open(&mut self, schema: &TableSchema) -> Result<Plan, Error> {
-        self.call(self.budget.call_timeout, |guest, store| guest.streamsync_transform_transform().call_open(store, schema))
+        self.call(false, |guest, store| guest.streamsync_transform_transform().call_open(store, schema))
     }
 
     /// `slowly`: a call that takes long leaves the processor to others for most of its time.
     pub(super) fn apply(&mut self, batch: &Batch, slowly: bool) -> Result<Outcome, Error> {
-        let timeout = self.budget.call_timeout;
-        self.store.data_mut().slowly_until = slowly.then(|| Instant::now() + timeout);
-        let at_once = if slowly { timeout.min(BEFORE_REST) } else { timeout };
-        let outcome = self.call(at_once, |guest, store| guest.streamsync_transform_transform().call_apply(store, batch));
-        self.store.data_mut().slowly_until = None;
-        outcome
+        self.call(slowly, |guest, store| guest.streamsync_transform_transform().call_apply(store, batch))
     }
 
     /// What the guest said since this was last asked.
@@ -94,10 +89,12 @@ impl Instance {
 
     fn call<T>(
         &mut self,
-        at_once: Duration,
+        slowly: bool,
         call: impl FnOnce(&Transformer, &mut Store<Limits>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, Error> {
-        self.store.set_epoch_deadline(ticks(at_once));
+        let timeout = self.budget.call_timeout;
+        self.store.data_mut().slowly_until = slowly.then(|| Instant::now() + timeout);
+        self.store.set_epoch_deadline(ticks(if slowly { timeout.min(BEFORE_REST) } else { timeout }));
         match call(&self.guest, &mut self.store) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(message)) => Err(Error::GuestError { message: shown(message) }),

@@ -41,7 +41,7 @@ pub(crate) async fn drain(program: &Path, name: &str, kafka: &str, routes: &str,
     let mut worker = Worker::start_program(program, &file, port, &dir.path().join("worker.log"), &[]).await?;
     let id = worker.id().context("the worker has stopped")?;
     let begin = Instant::now();
-    let wanted = records as f64;
+    let mut wanted = records as f64;
     let of_orders = ("route", configuration::ORDERS);
     let mut writing_since = None;
     let mut first: Option<Seen> = None;
@@ -50,10 +50,10 @@ pub(crate) async fn drain(program: &Path, name: &str, kafka: &str, routes: &str,
         let metrics = worker.metrics().await?;
         let seen =
             Seen { at: Instant::now(), records: metrics.sum("streamsync_records_total", &[of_orders]), cpu_seconds: cpu_seconds(id)? };
-        let records = seen.records - first.as_ref().map_or(0.0, |first| first.records);
+        let records = seen.records;
         let lost = metrics.sum("streamsync_dead_letters_total", &[of_orders]);
         ensure!(lost == 0.0, "{lost} records were dead-lettered");
-        if records >= wanted && (first.is_some() || warm_up.is_zero()) {
+        if seen.records >= wanted && (first.is_some() || warm_up.is_zero()) {
             let applied = metrics.sum("streamsync_records_total", &[of_orders, ("outcome", "applied")]);
             ensure!(applied == seen.records, "{applied} of {} records were applied: the store was not empty", seen.records);
             break seen;
@@ -63,6 +63,9 @@ pub(crate) async fn drain(program: &Path, name: &str, kafka: &str, routes: &str,
             writing_since = Some(seen.at);
         }
         if first.is_none() && writing_since.is_some_and(|since| since.elapsed() >= warm_up) {
+            if !warm_up.is_zero() {
+                wanted += seen.records;
+            }
             first = Some(seen);
         }
         if begin.elapsed() >= LIMIT {

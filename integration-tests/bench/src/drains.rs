@@ -52,16 +52,10 @@ pub(crate) struct Drains {
 }
 
 impl Drains {
-    /// Each round's drain beside the same round's client.
-    pub(crate) fn to_client(drains: &[Drain], client: &[f64]) -> f64 {
-        let ratios: Vec<f64> = drains.iter().zip(client).map(|(drain, client)| drain.records_per_second / client).collect();
+    /// Each round's drain over what the same round's other side wrote a second.
+    pub(crate) fn to(rates: &[f64], drains: &[Drain]) -> f64 {
+        let ratios: Vec<f64> = drains.iter().zip(rates).map(|(drain, rate)| drain.records_per_second / rate).collect();
         median(&ratios)
-    }
-
-    /// Each round's drain beside a route that hangs over the same round's without one.
-    pub(crate) fn hanging_to_none(&self) -> f64 {
-        let pairs = self.beside_hanging.iter().zip(&self.beside_none);
-        median(&pairs.map(|(beside, alone)| beside.records_per_second / alone.records_per_second).collect::<Vec<_>>())
     }
 
     /// The most memory that any worker took.
@@ -77,7 +71,7 @@ pub(crate) async fn measure(stores: &Stores, say: &dyn Fn(&str)) -> Result<Drain
     let mut bench = Bench::begin(stores, &events, say).await?;
     bench.null().await.context("null sinks")?;
     bench.redis(&events).await.context("Redis")?;
-    bench.beside_hanging().await.context("beside a module that hangs")?;
+    bench.beside_hanging(&events).await.context("beside a module that hangs")?;
     let mongodb_records = bench.mongodb(&events).await.context("MongoDB")?;
     bench.both(mongodb_records).await.context("both sinks")?;
     Ok(bench.drains)
@@ -97,13 +91,12 @@ impl<'a> Bench<'a> {
     pub(crate) async fn begin(stores: &'a Stores, events: &Events, say: &'a dyn Fn(&str)) -> Result<Self> {
         say(&format!("writing a backlog of {BACKLOG} records into {PARTITIONS} partitions"));
         topic::preload(&stores.kafka, TOPIC, PARTITIONS, events, BACKLOG).await?;
-        topic::preload(&stores.kafka, HANGING_TOPIC, 1, events, HANGING_BACKLOG).await?;
         Ok(Self { stores, say, number: 0, drains: Drains::default() })
     }
 
     async fn null(&mut self) -> Result<()> {
         for _ in 0..ROUNDS {
-            let drain = self.drain("null", &[Sink::NullRedis, Sink::NullMongoDb], NULL_RECORDS).await?;
+            let drain = self.drain("null", TOPIC, &[Sink::NullRedis, Sink::NullMongoDb], NULL_RECORDS).await?;
             self.drains.null.push(drain);
         }
         Ok(())
@@ -116,7 +109,7 @@ impl<'a> Bench<'a> {
             for engine in [round % 2 == 1, round % 2 == 0] {
                 self.empty_redis().await?;
                 if engine {
-                    let drain = self.drain("redis", &[Sink::Redis(self.redis_url())], REDIS_RECORDS).await?;
+                    let drain = self.drain("redis", TOPIC, &[Sink::Redis(self.redis_url())], REDIS_RECORDS).await?;
                     self.drains.redis.push(drain);
                 } else {
                     let sent = clients::redis(&self.redis_url(), &writes).await?;
@@ -128,7 +121,8 @@ impl<'a> Bench<'a> {
         self.empty_redis().await
     }
 
-    async fn beside_hanging(&mut self) -> Result<()> {
+    async fn beside_hanging(&mut self, events: &Events) -> Result<()> {
+        topic::preload(&self.stores.kafka, HANGING_TOPIC, 1, events, HANGING_BACKLOG).await?;
         let orders = configuration::route(TOPIC, false, &[Sink::Redis(self.redis_url())])?;
         let directory = tempfile::tempdir()?;
         let both = format!("{orders}{}", configuration::hanging_route(&hanging::module(directory.path())?));
@@ -153,7 +147,7 @@ impl<'a> Bench<'a> {
             for engine in [round % 2 == 1, round % 2 == 0] {
                 let database = self.next_name("mongodb");
                 if engine {
-                    let drain = self.drain_short("mongodb", &[self.mongodb_sink(&database)], records).await?;
+                    let drain = self.drain("mongodb", SHORT_TOPIC, &[self.mongodb_sink(&database)], records).await?;
                     self.drains.mongodb.push(drain);
                 } else {
                     let sent = clients::mongodb(&self.mongodb_uri(), &database, &commands, MONGODB_LIMIT).await?;
@@ -175,24 +169,19 @@ impl<'a> Bench<'a> {
             self.empty_redis().await?;
             let database = self.next_name("both");
             let sinks = [Sink::Redis(self.redis_url()), self.mongodb_sink(&database)];
-            let drain = self.drain_short("both", &sinks, records).await?;
+            let drain = self.drain("both", SHORT_TOPIC, &sinks, records).await?;
             self.drains.both.push(drain);
             self.drop_mongodb(&database).await?;
         }
         self.empty_redis().await
     }
 
-    async fn drain(&mut self, what: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
-        self.drain_by(&program()?, what, &configuration::route(TOPIC, false, sinks)?, Duration::ZERO, records).await
+    async fn drain(&mut self, what: &str, topic: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
+        self.drain_by(&program()?, what, &configuration::route(topic, false, sinks)?, Duration::ZERO, records).await
     }
 
     pub(crate) async fn preload_short(&self, events: &Events, records: u64) -> Result<()> {
         topic::preload(&self.stores.kafka, SHORT_TOPIC, PARTITIONS, events, records).await
-    }
-
-    /// All `records` of the short topic.
-    async fn drain_short(&mut self, what: &str, sinks: &[Sink], records: u64) -> Result<Drain> {
-        self.drain_by(&program()?, what, &configuration::route(SHORT_TOPIC, false, sinks)?, Duration::ZERO, records).await
     }
 
     /// The same by any build of the program, with routes as text.

@@ -50,9 +50,9 @@ impl Report {
             wasm_to_native: stages.total / stages.total_native,
             decode_to_plan_per_core: 1e9 / stages.total,
             with_schema_to_without: stages.total / stages.total_with_schema,
-            redis_to_client: Drains::to_client(&drains.redis, &drains.redis_client),
-            mongodb_to_client: Drains::to_client(&drains.mongodb, &drains.mongodb_client),
-            beside_hanging_to_alone: drains.hanging_to_none(),
+            redis_to_client: Drains::to(&drains.redis_client, &drains.redis),
+            mongodb_to_client: Drains::to(&drains.mongodb_client, &drains.mongodb),
+            beside_hanging_to_alone: Drains::to(&rates(&drains.beside_none), &drains.beside_hanging),
             rss_mb: drains.peak_rss_mb(),
         };
         let slower = median(&drains.redis_client).min(median(&drains.mongodb_client));
