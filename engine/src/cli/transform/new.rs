@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Stop;
-use super::project::{Builder, CONTRACT, Language, Project, check_name};
+use super::project::{Builder, CONTRACT, Project, check_name};
 use super::subject::{WITH_SCHEMA, WITHOUT_SCHEMA, have_schema, read_events, route_text};
 use crate::cli::say;
 use crate::recording::{self, RecordedEvent};
@@ -27,9 +27,9 @@ const DATABASE: &str = "ecommerce";
 pub(in crate::cli) struct NewArguments {
     /// The transform's name: up to 40 of a-z, 0-9, `-` and `_`, a letter first.
     name: String,
-    /// The language to write it in.
-    #[arg(long, value_enum)]
-    lang: Language,
+    /// The language to write it in; `other` begins with a whole transform in WebAssembly's text, for your compiler's to replace.
+    #[arg(long, value_parser = Builder::parser())]
+    lang: Builder,
     /// The table whose rows it sees, as MySQL has it: orders, or shop.orders. Those of the example shop have a tailored transform.
     #[arg(long)]
     table: String,
@@ -45,21 +45,24 @@ pub(in crate::cli) struct NewArguments {
 struct Choice {
     database: String,
     table: String,
+    /// Whether the language has tailored transforms.
+    tailored: bool,
 }
 
 impl Choice {
-    fn of(table: &str) -> Result<Self, Stop> {
+    fn of(table: &str, tailored: bool) -> Result<Self, Stop> {
         let (database, table) = table.split_once('.').unwrap_or((DATABASE, table));
         if database.is_empty() || table.is_empty() || format!("{database}{table}").chars().any(|c| c.is_control() || c == '"' || c == '\\')
         {
             return Err(Stop::usage(format!("{table:?} is no table: write orders, or shop.orders")));
         }
-        Ok(Self { database: database.to_owned(), table: table.to_owned() })
+        Ok(Self { database: database.to_owned(), table: table.to_owned(), tailored })
     }
 
     /// The tailored ones read the columns that the example shop's tables have: those of a table of the same name elsewhere are others.
     fn template(&self) -> &'static str {
-        let tailored = files::TEMPLATES.into_iter().find(|template| *template == self.table && self.database == DATABASE);
+        let is_for = |template: &&str| self.tailored && *template == self.table && self.database == DATABASE;
+        let tailored = files::TEMPLATES.into_iter().find(is_for);
         tailored.unwrap_or(files::GENERIC)
     }
 
@@ -72,14 +75,14 @@ impl Choice {
 pub(super) fn new(arguments: &NewArguments) -> Result<(), Stop> {
     let NewArguments { name, lang, .. } = arguments;
     check_name(name).map_err(Stop::Usage)?;
-    let mut choice = Choice::of(&arguments.table)?;
+    let mut choice = Choice::of(&arguments.table, matches!(lang, Builder::Language(_)))?;
     let events = match &arguments.events {
         Some(path) => Some(recorded(path, &mut choice, arguments.table.contains('.'))?),
         None => None,
     };
     let dir = arguments.dir.clone().unwrap_or_else(|| PathBuf::from(name));
-    let project = Project { dir: dir.clone(), name: name.clone(), builder: Builder::Language(*lang) };
-    let mut written = files::of(*lang, choice.template());
+    let project = Project { dir: dir.clone(), name: name.clone(), builder: lang.clone() };
+    let mut written = files::of(lang, choice.template());
     written.retain(|(_, text)| !text.is_empty());
     let fill = |text: &str| {
         let text = text.replace("{{name}}", name).replace("{{ident}}", &name.replace('-', "_"));
@@ -90,18 +93,19 @@ pub(super) fn new(arguments: &NewArguments) -> Result<(), Stop> {
     let table = format!("{}.{}", choice.database, choice.table);
     let topic =
         events.as_ref().and_then(|events| events.first()).map_or_else(|| format!("{DATABASE}.{table}"), |event| event.topic.clone());
-    project_files.push(("transform.toml".into(), Project::manifest(name, *lang)));
+    project_files.push(("transform.toml".into(), Project::manifest(name, lang)));
     let format = if events.as_deref().is_none_or(have_schema) { WITH_SCHEMA } else { WITHOUT_SCHEMA };
     let route = route_text(name, &topic, &quoted(table), &quoted(format!("{name}.wasm")), format);
     project_files.push(("route.toml".into(), format!("{}{route}", readme::ROUTE)));
-    project_files.push(("README.md".into(), readme::readme(&project, &choice.table, *lang)));
+    project_files.push(("README.md".into(), readme::readme(&project, &choice.table)));
     project_files.push(("wit/transform.wit".into(), CONTRACT.into()));
     project_files.extend(tests_of(&choice, events.as_deref()));
     create(&dir)?;
     for (path, text) in &project_files {
         put(&dir.join(path), text)?;
     }
-    say(&format!("{} is a transform of {} in {}. Next:", dir.display(), choice.table, lang.word()));
+    let language = readme::language(lang);
+    say(&format!("{} is a transform of {} in {language}. Next:", dir.display(), choice.table));
     for line in readme::next(&project) {
         say(&format!("    {line}"));
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Deserialize;
 
 use super::Stop;
@@ -23,8 +24,11 @@ pub(super) enum Language {
     C,
 }
 
-/// Stands for every other language in the manifest.
+/// Stands for every other language, on the command line and in the manifest.
 const OTHER: &str = "other";
+
+/// The core module of a new project of any other language, which its author's compiler will replace.
+const BEGINNING: &str = "transform.wat";
 
 impl Language {
     /// As it is written on the command line and in the manifest.
@@ -82,6 +86,31 @@ pub(super) struct Project {
     pub(super) builder: Builder,
 }
 
+impl Builder {
+    /// Reads `--lang`.
+    pub(super) fn parser() -> impl TypedValueParser<Value = Self> {
+        let words = Language::value_variants().iter().map(|language| language.word()).chain([OTHER]);
+        PossibleValuesParser::new(words).map(|word| Self::of_new(&word))
+    }
+
+    /// What builds a new project.
+    pub(super) fn of_new(word: &str) -> Self {
+        let language = Language::value_variants().iter().find(|language| language.word() == word);
+        language.map_or_else(
+            || Self::Own(Recipe { command: Vec::new(), built: Built::Core(BEGINNING.to_owned()) }),
+            |language| Self::Language(*language),
+        )
+    }
+
+    /// As it is written on the command line and in the manifest.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Language(language) => language.word(),
+            Self::Own(_) => OTHER,
+        }
+    }
+}
+
 impl Manifest {
     fn builder(self) -> Result<Builder, String> {
         if self.language == OTHER {
@@ -124,9 +153,16 @@ impl Manifest {
 }
 
 impl Project {
-    /// The manifest's text.
-    pub(super) fn manifest(name: &str, language: Language) -> String {
-        format!("# What `streamsync transform` knows of this project.\nname = \"{name}\"\nlanguage = \"{}\"\n", language.word())
+    /// The manifest's text, of a new project.
+    pub(super) fn manifest(name: &str, builder: &Builder) -> String {
+        let head = format!("# What `streamsync transform` knows of this project.\nname = \"{name}\"\nlanguage = \"{}\"\n", builder.word());
+        match builder {
+            Builder::Language(_) => head,
+            Builder::Own(_) => format!(
+                "{head}# Your compiler, run in this directory, and the core module that it leaves. This one needs none: it is WebAssembly's text.\n\
+                 # command = [\"sh\", \"build.sh\"]\ncore = \"{BEGINNING}\"\n"
+            ),
+        }
     }
 
     /// The project in a directory; `None` where there is none.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
-use super::project::{Language, Project};
-use super::subject::{WITH_SCHEMA, route_text};
+use super::project::{Builder, Language, Project};
+use super::subject::{WITH_SCHEMA, read_route, route_text};
+use super::trial::Trial;
 use super::{Stop, TransformCommand};
 use crate::outcome;
 use crate::recording::RecordedEvent;
@@ -31,7 +32,7 @@ impl Folder {
     /// A project that is built, with the invented events.
     fn new(module: &[u8]) -> Self {
         let folder = Self { dir: tempfile::tempdir().expect("a directory") };
-        folder.put("transform.toml", Project::manifest("a", Language::C).as_bytes());
+        folder.put("transform.toml", Project::manifest("a", &Builder::Language(Language::C)).as_bytes());
         let route = route_text("a", "a", "\"shop.t\"", "\"a.wasm\"", WITH_SCHEMA).replace("targets.redis", "targets.t");
         let route = route.split("[routes.targets.mongodb]").next().unwrap_or_default().to_owned();
         folder.put("route.toml", route.as_bytes());
@@ -125,6 +126,20 @@ fn any_language_s_module_becomes_a_component() {
     folder.refuses("build DIR", &["the build failed, false ended with"]);
     manifest("command = [\"no-such-compiler\"]\ncore = \"core.wasm\"");
     folder.refuses("build DIR", &["no-such-compiler can't be started"]);
+}
+
+/// No compiler is at hand, and none is needed: what `new` writes for any other language is a whole transform as it lies.
+#[test]
+fn a_new_project_of_any_other_language_passes_its_own_tests() {
+    let folder = Folder { dir: tempfile::tempdir().expect("a directory") };
+    for (name, table) in [("cities", "world.city"), ("my-orders", "orders")] {
+        folder.run(&format!("new {name} --lang other --table {table} --dir DIR/{name}")).expect("written");
+        folder.run(&format!("build DIR/{name}")).expect("built");
+        folder.run(&format!("test DIR/{name} --deterministic --no-cost")).expect("as expected");
+        let project = Project::open(&folder.path(name)).expect("a project");
+        let (route, settings) = read_route(&project.module(), Some(&project.route()), &[]).expect("a route");
+        assert_eq!(Trial::new(route, &settings).expect("a module").module.name, name);
+    }
 }
 
 #[test]

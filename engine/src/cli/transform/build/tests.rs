@@ -37,7 +37,7 @@ fn a_missing_tool_is_named_with_what_installs_it() {
 
 fn project(language: Language) -> (tempfile::TempDir, Project) {
     let dir = tempfile::tempdir().expect("a directory");
-    std::fs::write(dir.path().join("transform.toml"), Project::manifest("t", language)).expect("written");
+    std::fs::write(dir.path().join("transform.toml"), Project::manifest("t", &Builder::Language(language))).expect("written");
     let project = Project::open(dir.path()).expect("a project");
     (dir, project)
 }

@@ -19,6 +19,8 @@ pub(super) const TEMPLATE_FILES: &[(&str, &str)] = &[
     ("js/orders/transform.js", include_str!("../../../../../transforms/templates/js/orders/transform.js")),
     ("js/project/.gitignore", include_str!("../../../../../transforms/templates/js/project/.gitignore")),
     ("js/shipping_info/transform.js", include_str!("../../../../../transforms/templates/js/shipping_info/transform.js")),
+    ("other/any/transform.wat", include_str!("../../../../../transforms/templates/other/any/transform.wat")),
+    ("other/project/.gitignore", include_str!("../../../../../transforms/templates/other/project/.gitignore")),
     ("python/any/transform.py", include_str!("../../../../../transforms/templates/python/any/transform.py")),
     ("python/customers/transform.py", include_str!("../../../../../transforms/templates/python/customers/transform.py")),
     ("python/orders/transform.py", include_str!("../../../../../transforms/templates/python/orders/transform.py")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::project::Language;
+use super::super::project::{Builder, Language};
 use super::embedded::{RUST_FILES, RUST_SDK_FILES, SDK_FILES, TEMPLATE_FILES};
 
 /// The tables that have templates of their own.
@@ -11,14 +11,15 @@ pub(super) const TEMPLATES: [&str; 3] = ["customers", "orders", "shipping_info"]
 pub(super) const GENERIC: &str = "any";
 
 /// Path and text of each file of a language's project, the placeholders as they are.
-pub(super) fn of(language: Language, template: &str) -> Vec<(String, String)> {
+pub(super) fn of(builder: &Builder, template: &str) -> Vec<(String, String)> {
     let mut files = BTreeMap::new();
     // The template's own files come over those that each project has.
     for part in ["project", template] {
-        let folder = format!("{}/{part}/", language.word());
+        let folder = format!("{}/{part}/", builder.word());
         let own = TEMPLATE_FILES.iter().filter_map(|(path, text)| Some((path.strip_prefix(&folder)?, *text)));
         files.extend(own.map(|(path, text)| (path.to_owned(), text.to_owned())));
     }
+    let Builder::Language(language) = *builder else { return files.into_iter().collect() };
     match language {
         Language::Rust => {
             let folder = if template == GENERIC { "passthrough" } else { template };

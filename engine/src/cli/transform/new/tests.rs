@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::ValueEnum as _;
 
+use super::super::project::Language;
 use super::embedded::{RUST_FILES, RUST_SDK_FILES, SDK_FILES, TEMPLATE_FILES};
 use super::*;
 use crate::cli::transform::subject::read_route;
@@ -49,18 +50,19 @@ fn what_is_embedded_is_what_lies_in_the_tree() {
     }
 }
 
-fn arguments(lang: Language, table: &str, dir: &Path) -> NewArguments {
-    NewArguments { name: "my-transform".into(), lang, table: table.into(), dir: Some(dir.to_owned()), events: None }
+fn arguments(lang: &str, table: &str, dir: &Path) -> NewArguments {
+    NewArguments { name: "my-transform".into(), lang: Builder::of_new(lang), table: table.into(), dir: Some(dir.to_owned()), events: None }
 }
 
 #[test]
 fn a_project_of_each_language_and_table_is_whole() {
-    for lang in Language::value_variants() {
+    for lang in Language::value_variants().iter().map(|language| language.word()).chain(["other"]) {
         for table in ["customers", "orders", "shipping_info", "shop.carts"] {
             let dir = tempfile::tempdir().expect("a directory");
-            new(&arguments(*lang, table, dir.path())).expect("written");
+            new(&arguments(lang, table, dir.path())).expect("written");
             let project = Project::open(dir.path()).expect("a project");
-            assert_eq!((project.name.as_str(), &project.builder), ("my-transform", &Builder::Language(*lang)));
+            assert_eq!((project.name.as_str(), &project.builder), ("my-transform", &Builder::of_new(lang)));
+            assert_eq!(project.builder.word(), lang);
             let mut files = Vec::new();
             list(dir.path(), &mut files);
             for file in &files {
@@ -71,9 +73,9 @@ fn a_project_of_each_language_and_table_is_whole() {
                     file.display()
                 );
             }
-            assert!(files.iter().any(|file| file.ends_with(readme::source(*lang))), "{lang:?} {table}: {files:?}");
+            assert!(files.iter().any(|file| file.ends_with(readme::source(&project.builder))), "{lang} {table}: {files:?}");
             let readme = std::fs::read_to_string(dir.path().join("README.md")).expect("there");
-            assert!(readme.lines().count() <= 14 && readme.contains("streamsync transform test"), "{readme}");
+            assert!(readme.lines().count() <= 16 && readme.contains("streamsync transform test"), "{readme}");
             let events = read_events(&project.events()).expect("events");
             let expected = outcome::parse(&std::fs::read_to_string(project.expected()).expect("there")).expect("outcomes");
             assert_eq!(events.len(), expected.len(), "{table}");
@@ -90,7 +92,7 @@ fn a_project_of_each_language_and_table_is_whole() {
 fn a_go_module_is_not_called_as_the_transform() {
     for table in ["customers", "orders", "shipping_info", "shop.carts"] {
         let dir = tempfile::tempdir().expect("a directory");
-        new(&NewArguments { name: "log".into(), ..arguments(Language::Go, table, dir.path()) }).expect("written");
+        new(&NewArguments { name: "log".into(), ..arguments("go", table, dir.path()) }).expect("written");
         let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("there");
         assert!(text("go.mod").starts_with("module transform.log\n"), "{}", text("go.mod"));
         assert!(text("main.go").contains("\"transform.log/streamsync\""), "{}", text("main.go"));
@@ -103,7 +105,7 @@ fn recorded_events_are_the_project_s() {
     let path = dir.path().join("events.jsonl");
     let events = sample::events("shop", "carts");
     std::fs::write(&path, events.iter().map(|event| event.line() + "\n").collect::<String>()).expect("written");
-    let with = |table: &str, to: &str| NewArguments { events: Some(path.clone()), ..arguments(Language::C, table, &dir.path().join(to)) };
+    let with = |table: &str, to: &str| NewArguments { events: Some(path.clone()), ..arguments("c", table, &dir.path().join(to)) };
     new(&with("carts", "a")).expect("written");
     let project = Project::open(&dir.path().join("a")).expect("a project");
     assert_eq!(read_events(&project.events()).expect("events"), events);
@@ -142,7 +144,7 @@ fn another_database_s_orders_are_not_the_example_s() {
         let events = sample::events(database, "orders");
         std::fs::write(&path, events.iter().map(|event| event.line() + "\n").collect::<String>()).expect("written");
         let project = dir.path().join(database);
-        new(&NewArguments { events: Some(path), ..arguments(Language::Go, "orders", &project) }).expect("written");
+        new(&NewArguments { events: Some(path), ..arguments("go", "orders", &project) }).expect("written");
         std::fs::read_to_string(project.join("main.go")).expect("there")
     };
     assert!(written("ecommerce").contains("total_minor"), "the tailored transform");
@@ -153,7 +155,7 @@ fn another_database_s_orders_are_not_the_example_s() {
 #[test]
 fn what_can_t_be_made_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
-    let good = arguments(Language::Go, "orders", &dir.path().join("a"));
+    let good = arguments("go", "orders", &dir.path().join("a"));
     new(&good).expect("written");
     let cases = [
         (good.clone(), "is there and not empty"),
