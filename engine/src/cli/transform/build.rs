@@ -5,6 +5,7 @@
 mod c;
 mod componentize;
 mod go;
+mod names;
 mod other;
 mod rust;
 mod tool;
@@ -76,10 +77,7 @@ fn component(project: &Project, made: Made) -> Result<Vec<u8>, Stop> {
     match made {
         Made::Component(bytes) => Ok(bytes),
         Made::Typed(module) => encoded(&module, false).map_err(refuse),
-        Made::Plain(mut module) => {
-            embed(project, &mut module)?;
-            encoded(&module, true).map_err(refuse)
-        }
+        Made::Plain(module) => encoded(&embed(project, module)?, true).map_err(refuse),
     }
 }
 
@@ -94,8 +92,8 @@ fn encoded(module: &[u8], without_system: bool) -> Result<Vec<u8>, String> {
     encoder.encode().map_err(|error| format!("{error:#}"))
 }
 
-/// Writes the contract's types into a module, as the component's encoder wants them.
-fn embed(project: &Project, module: &mut Vec<u8>) -> Result<(), Stop> {
+/// A module with the contract's names and types, as the component's encoder wants them.
+fn embed(project: &Project, module: Vec<u8>) -> Result<Vec<u8>, Stop> {
     let path = project.contract();
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -112,7 +110,9 @@ fn embed(project: &Project, module: &mut Vec<u8>) -> Result<(), Stop> {
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_str(&path, &text).map_err(|error| refuse(format!("{error:#}")))?;
     let world = resolve.select_world(&[package], Some(WORLD)).map_err(|error| refuse(format!("{error:#}")))?;
-    embed_component_metadata(module, &resolve, world, StringEncoding::UTF8, false).map_err(|error| refuse(format!("{error:#}")))
+    let mut module = names::in_full(module, &resolve, world).map_err(|error| Stop::no(format!("what was built is no module: {error}")))?;
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).map_err(|error| refuse(format!("{error:#}")))?;
+    Ok(module)
 }
 
 /// Where the tools' own files go.

@@ -102,10 +102,13 @@ fn any_language_s_module_becomes_a_component() {
     folder.run("build DIR").expect("built");
     folder.run("test DIR --no-cost").expect("as expected");
     folder.run("verify DIR").expect("the same");
-    folder.put("core.wasm", &wat::parse_str(&text).expect("a module"));
-    manifest("core = \"core.wasm\"");
-    folder.run("build DIR").expect("built");
-    folder.run("test DIR --no-cost").expect("as expected");
+    // A language may have no way to write the contract's own names: short ones will do.
+    for text in [text.clone(), text.replace("streamsync:transform/transform@0.1.0#", "")] {
+        folder.put("core.wasm", &wat::parse_str(&text).expect("a module"));
+        manifest("core = \"core.wasm\"");
+        folder.run("build DIR").expect("built");
+        folder.run("test DIR --no-cost").expect("as expected");
+    }
     folder.put("ready.wasm", &guest("nop"));
     manifest("component = \"ready.wasm\"");
     folder.run("build DIR").expect("built");
