@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::report::{counted, grouped, size, table};
 use super::subject::{Subject, SubjectArguments};
-use super::trial::{BATCH, Run, Trial};
+use super::trial::{BATCH, Run, Trial, quietly};
 use super::{Stop, verify};
 use crate::cli::say;
 use crate::config::RouteSettings;
@@ -49,7 +49,7 @@ pub(super) fn test(arguments: &TestArguments) -> Result<(), Stop> {
         Some(expected) => compare(&subject, expected.as_deref(), &run),
     };
     if !arguments.no_cost {
-        say(&match trial.cost(&subject.events)? {
+        say(&match quietly(|| trial.cost(&subject.events))? {
             Some(cost) => format!(
                 "{} ns an event at batches of {BATCH}, memory {}, fuel {} an event",
                 grouped(cost.ns_per_event),
@@ -60,7 +60,7 @@ pub(super) fn test(arguments: &TestArguments) -> Result<(), Stop> {
         });
     }
     if arguments.deterministic {
-        verify::same_always(&trial, &subject.events)?;
+        quietly(|| verify::same_always(&trial, &subject.events))?;
     }
     verdict.and_then(|()| tested(&subject, &run))
 }

@@ -3,8 +3,12 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Parser;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use super::project::{Builder, Language, Project};
 use super::subject::{WITH_SCHEMA, read_route, route_text};
@@ -143,6 +147,25 @@ fn a_new_project_of_any_other_language_passes_its_own_tests() {
         let (route, settings) = read_route(&project.module(), Some(&project.route()), &[]).expect("a route");
         assert_eq!(Trial::new(route, &settings).expect("a module").module.name, name);
     }
+}
+
+/// The run whose outcomes are shown has the guest's log; those that only repeat it are silent.
+#[test]
+fn what_a_guest_logs_is_shown_once() {
+    struct Lines(Arc<AtomicUsize>);
+    impl<S: tracing::Subscriber> Layer<S> for Lines {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(usize::from(event.metadata().target() == "guest"), Ordering::Relaxed);
+        }
+    }
+    let folder = Folder::new(&guest(""));
+    let lines = |line: &str| {
+        let lines = Arc::default();
+        let shown = tracing_subscriber::registry().with(Lines(Arc::clone(&lines)));
+        tracing::subscriber::with_default(shown, || folder.run(line)).expect("as expected");
+        lines.load(Ordering::Relaxed)
+    };
+    assert_eq!([lines("test DIR --deterministic"), lines("test DIR --no-cost"), lines("verify DIR")], [1, 1, 0]);
 }
 
 #[test]

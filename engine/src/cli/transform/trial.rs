@@ -158,6 +158,11 @@ impl<'s> Trial<'s> {
     }
 }
 
+/// Does again what was done before, or will be: of what a guest says in its log, thousands of repetitions say nothing more.
+pub(super) fn quietly<T>(repetition: impl FnOnce() -> T) -> T {
+    tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::new(), repetition)
+}
+
 /// Why a module can't be run is a fact about the module: what was given can't be used.
 pub(super) fn stop(error: &SetupError) -> Stop {
     match error {

@@ -7,7 +7,7 @@ use clap::Args;
 use super::Stop;
 use super::report::{counted, grouped, table};
 use super::subject::SubjectArguments;
-use super::trial::{Run, Trial, repeated};
+use super::trial::{Run, Trial, quietly, repeated};
 use crate::cli::say;
 use crate::config::RouteSettings;
 use crate::outcome;
@@ -35,10 +35,10 @@ pub(in crate::cli) struct VerifyArguments {
 pub(super) fn verify(arguments: &VerifyArguments) -> Result<(), Stop> {
     let subject = arguments.subject.read(None)?;
     let trial = Trial::new(subject.route.clone(), &subject.settings)?;
-    let run = same_always(&trial, &subject.events)?;
+    let run = quietly(|| same_always(&trial, &subject.events))?;
     let Some(path) = &arguments.against else { return Ok(()) };
     let other = trial.with_module(path)?;
-    let other_run = same_always(&other, &subject.events)?;
+    let other_run = quietly(|| same_always(&other, &subject.events))?;
     let names = (named(&trial), named(&other));
     same(&run, &other_run, false, &names.0, &names.1)?;
     say(&format!("{} and {} give the same bytes", names.0, names.1));

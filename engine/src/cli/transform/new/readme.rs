@@ -36,8 +36,9 @@ fn prepare(builder: &Builder) -> String {
         Builder::Language(Language::Python) => "pip install componentize-py==0.25.1",
         Builder::Language(Language::C) => "pip install ziglang==0.17.1",
         Builder::Own(_) => {
-            return "It shows what a core module of any language exports; let `command` and `core` in `transform.toml` name your compiler and\n\
-                    what it leaves. `docs/transforms/other.md` of streamsync has the layouts.\n\nTo try it as it is:"
+            return "It shows what a core module of any\n\
+                    language exports: let `command` and `core` in `transform.toml` name your compiler and what it leaves. streamsync's page\n\
+                    `docs/transforms/other.md` has the layouts.\n\nTo try it as it is:"
                 .to_owned();
         }
     };
