@@ -22,7 +22,7 @@ const BACKLOG: u64 = 1_000_000;
 /// More than a module that hangs on each of them comes to.
 const HANGING_BACKLOG: u64 = 10_000;
 const NULL_RECORDS: u64 = 700_000;
-/// Some seconds: a worker's first one is slower than those that follow.
+/// Some seconds: Redis makes its table anew at half a million keys and at each doubling, and is slower then, for whoever writes.
 const REDIS_RECORDS: u64 = 800_000;
 /// At most; a slow server gets as many as the bare client writes in [`MONGODB_LIMIT`], and the topic has no more.
 const MONGODB_RECORDS: u64 = 120_000;

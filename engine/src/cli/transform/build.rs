@@ -18,7 +18,7 @@ use clap::Args;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use super::inspect::{load, outside, outside_text};
-use super::project::{Builder, Built, CONTRACT, Language, Project, Recipe};
+use super::project::{Builder, CONTRACT, Language, Project};
 use super::{Stop, write_whole};
 use crate::cli::{say, say_error};
 
@@ -71,7 +71,7 @@ pub(super) fn build(arguments: &BuildArguments) -> Result<(), Stop> {
 fn component(project: &Project, made: Made) -> Result<Vec<u8>, Stop> {
     let what = match &project.builder {
         Builder::Language(language) => format!("what {} built", language.word()),
-        Builder::Own(Recipe { built: Built::Core(file) | Built::Component(file), .. }) => file.clone(),
+        Builder::Own(recipe) => recipe.built.file().to_owned(),
     };
     let refuse = |error: String| Stop::no(format!("{what} does not become a component: {error}"));
     match made {

@@ -86,6 +86,14 @@ pub(super) struct Project {
     pub(super) builder: Builder,
 }
 
+impl Built {
+    pub(super) fn file(&self) -> &str {
+        match self {
+            Self::Core(file) | Self::Component(file) => file,
+        }
+    }
+}
+
 impl Builder {
     /// Reads `--lang`.
     pub(super) fn parser() -> impl TypedValueParser<Value = Self> {

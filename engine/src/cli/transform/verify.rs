@@ -35,10 +35,10 @@ pub(in crate::cli) struct VerifyArguments {
 pub(super) fn verify(arguments: &VerifyArguments) -> Result<(), Stop> {
     let subject = arguments.subject.read(None)?;
     let trial = Trial::new(subject.route.clone(), &subject.settings)?;
-    let run = quietly(|| same_always(&trial, &subject.events))?;
+    let run = same_always(&trial, &subject.events)?;
     let Some(path) = &arguments.against else { return Ok(()) };
     let other = trial.with_module(path)?;
-    let other_run = quietly(|| same_always(&other, &subject.events))?;
+    let other_run = same_always(&other, &subject.events)?;
     let names = (named(&trial), named(&other));
     same(&run, &other_run, false, &names.0, &names.1)?;
     say(&format!("{} and {} give the same bytes", names.0, names.1));
@@ -55,7 +55,7 @@ pub(super) fn same_always(trial: &Trial<'_>, events: &[RecordedEvent]) -> Result
     let mut first: Option<Run> = None;
     for size in BATCHES {
         for time in ["a first", "a second"] {
-            let run = trial.run(&events, size)?;
+            let run = quietly(|| trial.run(&events, size))?;
             match &first {
                 Some(first) => same(first, &run, true, "batches of 1", &format!("batches of {size}, {time} time"))?,
                 None => first = Some(run),
@@ -64,7 +64,7 @@ pub(super) fn same_always(trial: &Trial<'_>, events: &[RecordedEvent]) -> Result
     }
     let Some(run) = first else { return Err(Stop::no("there is nothing to compare")) };
     let faults = faults(&trial.route, &run)?;
-    let fresh = trial.run_fresh(&events, FRESH)?;
+    let fresh = quietly(|| trial.run_fresh(&events, FRESH))?;
     same(&run, &fresh, true, "one instance", "a fresh instance a batch")?;
     let sizes: Vec<String> = BATCHES.iter().map(|size| grouped(*size as u64)).collect();
     say(&format!(

@@ -18,11 +18,12 @@
   ;; The last opened schema: its id, its number of columns, the schema before it.
   (global $schemas (mut i32) (i32.const 0))
 
-  (data (i32.const 64) "{{name}}\00")
+  ;; Texts end with the first zero behind them.
+  (data (i32.const 64) "{{name}}")
   (data (i32.const 128) "0.1.0")
   (data (i32.const 144) "a schema that was never opened")
 
-  ;; The length of a text that ends with a zero.
+  ;; The length of such a text.
   (func $length (param $text i32) (result i32)
     (local $length i32)
     (loop $next
@@ -55,7 +56,7 @@
     (i32.store (i32.const 0) (i32.const 64))
     (i32.store (i32.const 4) (call $length (i32.const 64)))
     (i32.store (i32.const 8) (i32.const 128))
-    (i32.store (i32.const 12) (i32.const 5))
+    (i32.store (i32.const 12) (call $length (i32.const 128)))
     (i32.store8 (i32.const 16) (i32.const 0))
     (i32.const 0))
 
@@ -141,7 +142,7 @@
       (then
         (i32.store8 (i32.const 0) (i32.const 1))
         (i32.store (i32.const 4) (i32.const 144))
-        (i32.store (i32.const 8) (i32.const 30))
+        (i32.store (i32.const 8) (call $length (i32.const 144)))
         (return (i32.const 0))))
     ;; An event is 24 bytes, a step 16, a cell a tag and 8 bytes of its word.
     (local.set $step_count (i32.mul (i32.div_u (local.get $events_length) (i32.const 24)) (global.get $target_count)))

@@ -1,6 +1,6 @@
 //! What a project says of itself, and what its author types next.
 
-use super::super::project::{Builder, Built, Language, Project};
+use super::super::project::{Builder, Language, Project};
 
 /// Before the route.
 pub(super) const ROUTE: &str = "# The route as it will stand in streamsync.toml; `streamsync transform test` runs the events through it.\n";
@@ -13,9 +13,7 @@ pub(super) fn source(builder: &Builder) -> &str {
         Builder::Language(Language::Js) => "transform.js",
         Builder::Language(Language::Python) => "transform.py",
         Builder::Language(Language::C) => "transform.c",
-        Builder::Own(recipe) => match &recipe.built {
-            Built::Core(file) | Built::Component(file) => file,
-        },
+        Builder::Own(recipe) => recipe.built.file(),
     }
 }
 
