@@ -355,7 +355,16 @@ fn check_kafka(settings: &Settings, checked: &mut CheckedConnections) -> Result<
     {
         match cluster.partitions(topic) {
             Ok(None) => checked.notes.push(format!("topic {topic} is not there yet: {coming}")),
-            Ok(Some(_)) => checked.faults.extend(cluster.facts(topic).err().map(|error| format!("topic {topic}: {error}"))),
+            Ok(Some(_)) => match cluster.facts(topic) {
+                Ok(facts) if facts.cleanup_policy.compact && *topic == settings.dead_letters.topic => {
+                    checked.faults.push(format!(
+                        "topic {topic} is compacted: a key's later letter removes the earlier ones, and a redrive's notes, which have no key, are refused; \
+                         keep all of them: kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete"
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => checked.faults.push(format!("topic {topic}: {error}")),
+            },
             Err(error) => checked.faults.push(format!("topic {topic}: {error}")),
         }
     }

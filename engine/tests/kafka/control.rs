@@ -1,4 +1,4 @@
-//! The control topic.
+//! The control topic; and the policies of topics that were made by hand.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use streamsync::config::Settings;
 use streamsync::identity::{Entry, FirstSeen, Identities, KafkaIdentities, Seen};
 use streamsync::sink::TopicIdentity;
 
-use crate::{PATIENCE, kafka};
+use crate::{Kafka, PATIENCE, kafka};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_identity_of_a_topic_counts() {
@@ -56,28 +57,59 @@ async fn a_record_that_can_t_be_read_halts_until_it_is_written_again() {
     assert_eq!(read().await.unwrap()[&kafka.topic].identity.as_ref().map(|identity| identity.generation), Some(7));
 }
 
-/// Made by hand, or by a broker that makes topics itself: what it says would be gone by its age. A mock cluster tells no policy, as a user without the
-/// right for it is told none: the other tests go on there.
+/// A topic made by hand, or by a broker that makes topics itself.
+struct ByHand {
+    kafka: Kafka,
+    admin: AdminClient<DefaultClientContext>,
+    topic: String,
+}
+
+impl ByHand {
+    /// `None`: a mock cluster tells no policy, as a user without the right for it is told none. The other tests go on there.
+    async fn make(topic: impl Fn(&Settings) -> &String, policy: &str) -> Option<Self> {
+        let kafka = kafka();
+        if kafka.mock.is_some() {
+            return None;
+        }
+        let topic = topic(&kafka.settings()).clone();
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().unwrap();
+        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", policy);
+        assert!(admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].is_ok());
+        Some(Self { kafka, admin, topic })
+    }
+
+    async fn set(&self, policy: &str) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(&self.topic)).set("cleanup.policy", policy);
+        assert!(self.admin.alter_configs([&config], &AdminOptions::new()).await.unwrap()[0].is_ok());
+    }
+
+    /// What `check --connect` says.
+    async fn checked(&self) -> String {
+        streamsync::engine::check_connections(Arc::new(self.kafka.settings())).await.faults.concat()
+    }
+}
+
+/// What it says would be gone by its age.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_topic_that_forgets_halts_until_it_is_compacted() {
-    let kafka = kafka();
-    if kafka.mock.is_some() {
-        return;
-    }
-    let settings = kafka.settings();
-    let topic = settings.kafka.control_topic.as_str();
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().unwrap();
-    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact,delete");
-    assert!(admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].is_ok());
-    let identities = KafkaIdentities::new(&settings).unwrap();
-    let topics = vec![kafka.topic.clone()];
+    let Some(made) = ByHand::make(|settings| &settings.kafka.control_topic, "compact,delete").await else { return };
+    let identities = KafkaIdentities::new(&made.kafka.settings()).unwrap();
+    let topics = vec![made.kafka.topic.clone()];
     let load = async || identities.load(&topics).await.map(|found| found.len()).map_err(|error| error.to_string());
-    let checked = async || streamsync::engine::check_connections(Arc::new(settings.clone())).await.faults.concat();
-    for told in [load().await.unwrap_err(), checked().await] {
+    for told in [load().await.unwrap_err(), made.checked().await] {
         assert!(told.contains("cleanup.policy=compact,delete") && told.contains("kafka-configs.sh --alter"), "{told}");
     }
-    let compact = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("cleanup.policy", "compact");
-    assert!(admin.alter_configs([&compact], &AdminOptions::new()).await.unwrap()[0].is_ok());
+    made.set("compact").await;
     assert_eq!(load().await, Ok(0));
-    assert!(!checked().await.contains("cleanup.policy"));
+    assert!(!made.checked().await.contains("cleanup.policy"));
+}
+
+/// Each letter counts, and a redrive's note has no key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_of_connections_refuses_a_compacted_topic_for_dead_letters() {
+    let Some(made) = ByHand::make(|settings| &settings.dead_letters.topic, "compact").await else { return };
+    let told = made.checked().await;
+    assert!(told.contains(&format!("topic {} is compacted", made.topic)) && told.contains("cleanup.policy=delete"), "{told}");
+    made.set("delete").await;
+    assert!(!made.checked().await.contains("cleanup.policy"));
 }
