@@ -9,6 +9,7 @@
 //! next worker repeats after a kill. A batch closes at half of it, so that one is written while the one before is committed.
 
 mod breaker;
+mod deletions;
 mod halt;
 mod mark;
 mod meter;
@@ -39,6 +40,7 @@ use crate::rollout::RouteRollout;
 use crate::sink::Sink;
 use crate::source::{BatchLimits, PartitionReader, TopicPartition};
 
+pub use deletions::Deletions;
 pub use halt::Halt;
 pub use mark::{Behind, Mark};
 pub use meter::Meter;
@@ -127,6 +129,9 @@ pub enum End {
     },
     /// The log does not have the next offset: whoever decides where partitions start must say what follows.
     OffsetLost(String),
+    /// A compacted log may have lost null records of deleted rows before they were read, or before what was read could be written: whoever decides
+    /// where partitions start must say what follows.
+    TombstonesExpired,
     /// The route can't go on.
     Halted(Halt),
 }
@@ -158,6 +163,7 @@ struct QueuedPlan {
     seen: Vec<(Seen, FirstSeen)>,
     /// Number of what prepared it.
     deployed: u64,
+    in_time: deletions::InTime,
     /// Counts it for as long as it waits.
     waiting: meter::Waiting,
 }
@@ -171,6 +177,8 @@ struct SettledBatch {
     generation: Generation,
     /// Records that the lane has settled, those of the batch included.
     records: u64,
+    /// Deletions made before are settled with it, milliseconds since the Unix epoch.
+    complete_until_ms: i64,
     /// Whether the settling task waits for its commit, or soon will.
     awaited: bool,
 }
@@ -210,7 +218,7 @@ impl Lane {
         tasks.spawn(progress::commit_all(shared, source, marks, meter, keeping, committing));
 
         // A task that halts drops its end of a queue, which ends the other two in order: what is settled is still committed. Where a sink
-        // has lost data nothing more may be: the others end wherever they are, and whoever begins again repeats what they did.
+        // or the log has lost data nothing more may be: the others end wherever they are, and whoever begins again repeats what they did.
         let mut end = End::Stopped;
         loop {
             tokio::select! {
@@ -227,7 +235,7 @@ impl Lane {
                         Err(error) if error.is_cancelled() => End::Stopped,
                         Err(error) => End::Halted(format!("a defect in the engine stopped the lane: {error}").into()),
                     };
-                    if matches!(task_end, End::Behind { .. }) {
+                    if matches!(task_end, End::Behind { .. } | End::TombstonesExpired) {
                         tasks.abort_all();
                     }
                     if end == End::Stopped {
@@ -288,7 +296,7 @@ async fn prepare_all(
             },
         };
         backoff.reset();
-        meter.read();
+        let Some(in_time) = meter.read(&records, shared.machine.now_ms()) else { return End::TombstonesExpired };
         let observe = observer.waits();
         let preparing = on_a_thread(shared.machine, prepare, move |prepare| prepare.batch(records, observe));
         let done = tokio::select! { biased; () = abandoned(&mut orders) => return End::Stopped, done = preparing => done };
@@ -302,7 +310,7 @@ async fn prepare_all(
             return End::Halted(Halt::of_module(deployed, &failed));
         }
         let waiting = meter::Waiting::begin(&shared.metrics.prepared_batches);
-        if plans.send(QueuedPlan { plan: prepared.plan, seen: prepared.seen, deployed, waiting }).await.is_err() {
+        if plans.send(QueuedPlan { plan: prepared.plan, seen: prepared.seen, deployed, in_time, waiting }).await.is_err() {
             return End::Stopped;
         }
     }
@@ -370,7 +378,7 @@ async fn settle_all(
             () = ended(&mut orders) => return End::Stopped,
             plan = plans.recv() => plan,
         };
-        let Some(QueuedPlan { plan, seen, deployed, waiting }) = plan else { return End::Stopped };
+        let Some(QueuedPlan { plan, seen, deployed, in_time, waiting }) = plan else { return End::Stopped };
         let coming = plan.records.records.len() as u64;
         // The committing task ends before this one only where the partition is no longer this worker's.
         let room = tokio::select! {
@@ -385,6 +393,7 @@ async fn settle_all(
         let outcome = tokio::select! {
             biased;
             () = abandoned(&mut orders) => return End::Stopped,
+            () = in_time.is_over() => return End::TombstonesExpired,
             outcome = settler.settle(plan, deployed, &seen) => outcome,
         };
         let next_offset = match outcome {
@@ -392,7 +401,8 @@ async fn settle_all(
             Err(halt) => return End::Halted(halt),
         };
         records += coming;
-        let batch = SettledBatch { next_offset, generation: settler.generation, records, awaited: false };
+        let (generation, complete_until_ms) = (settler.generation, in_time.complete_until_ms);
+        let batch = SettledBatch { next_offset, generation, records, complete_until_ms, awaited: false };
         if settled.batches.send(Some(batch)).is_err() {
             return End::Stopped;
         }

@@ -109,6 +109,9 @@ pub struct Watermark {
     pub next_offset: i64,
     /// When it was written, milliseconds since the Unix epoch.
     pub written_at_ms: i64,
+    /// All that MySQL deleted before this moment is deleted in the sink, or will be by what the log has from `next_offset` on; milliseconds since
+    /// the Unix epoch.
+    pub complete_until_ms: i64,
 }
 
 impl Watermark {

@@ -49,7 +49,9 @@ const SECOND: Duration = Duration::from_secs(1);
 fn halted(end: End) -> String {
     match end {
         End::Halted(halt) => halt.message,
-        other @ (End::Stopped | End::Behind { .. } | End::OffsetLost(_)) => panic!("the lane should have halted, and ended with {other:?}"),
+        other @ (End::Stopped | End::Behind { .. } | End::OffsetLost(_) | End::TombstonesExpired) => {
+            panic!("the lane should have halted, and ended with {other:?}")
+        }
     }
 }
 
@@ -344,7 +346,9 @@ async fn a_halt_still_commits_what_was_settled_before() {
 fn behind(end: End) -> (usize, String) {
     match end {
         End::Behind { sink, what } => (sink, what),
-        other @ (End::Stopped | End::OffsetLost(_) | End::Halted(_)) => panic!("no sink was found behind: the lane ended with {other:?}"),
+        other @ (End::Stopped | End::OffsetLost(_) | End::TombstonesExpired | End::Halted(_)) => {
+            panic!("no sink was found behind: the lane ended with {other:?}")
+        }
     }
 }
 
@@ -357,7 +361,7 @@ async fn a_sink_that_lost_data_ends_the_lane_before_a_watermark_or_a_commit_hide
         ("another one took its place", |world| world.two.lineage.store(1, Ordering::SeqCst)),
         ("went back from 1 to 0", |world| {
             let (generation, source) = (Generation::FIRST, &world.source);
-            let earlier = Watermark { generation, next_offset: 0, written_at_ms: 0 };
+            let earlier = Watermark { generation, next_offset: 0, written_at_ms: 0, complete_until_ms: 0 };
             let stored =
                 world.two.store.store_watermark("streamsync", source, MemorySink::LINEAGE, sink::Replaces::NotBehind(None), earlier);
             futures_util::FutureExt::now_or_never(stored).expect("in memory").expect("stored");

@@ -10,6 +10,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "sinks/earlier.rs"]
+mod earlier;
 #[path = "sinks/kinds.rs"]
 mod kinds;
 #[path = "sinks/lineage.rs"]

@@ -13,6 +13,8 @@
 
 #[path = "sinks/cluster.rs"]
 mod cluster;
+#[path = "sinks/earlier.rs"]
+mod earlier;
 #[path = "sinks/failover.rs"]
 mod failover;
 #[path = "sinks/memory.rs"]
@@ -123,6 +125,7 @@ fn redis_conforms(form: RedisForm) {
     runtime.block_on(async {
         suite::all(&store).await;
         redis_store::of_its_own(&store).await;
+        redis_store::earlier_watermark(&store).await;
     });
     suite::any_order_ends_alike(&runtime, &store, 32);
 }

@@ -34,7 +34,8 @@ pub(crate) fn run(data: &[u8]) {
     };
     let watermark = |input: &mut Input<'_>| {
         let generation = Generation::new(u16::from(input.byte() & 7))?;
-        Some(Watermark { generation, next_offset: offset(input), written_at_ms: i64::from(input.byte()) })
+        let (next_offset, written_at_ms) = (offset(input), i64::from(input.byte()));
+        Some(Watermark { generation, next_offset, written_at_ms, complete_until_ms: written_at_ms })
     };
     let watermarks: Vec<(String, Option<Watermark>)> =
         (0..input.below(4)).map(|sink| (format!("s{sink}"), watermark(&mut input))).collect();

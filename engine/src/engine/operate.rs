@@ -348,7 +348,12 @@ mod tests {
     fn known(identity: Option<u16>, mirrored: Option<u16>, watermark: Option<u16>, committed: Option<i64>, low: i64) -> Known {
         let (_directory, settings) = one_route(b"", "");
         let identity_of = |generation| TopicIdentity { cluster_id: "c".into(), topic_id: "t".into(), partitions: 1, generation };
-        let mark = |generation| Watermark { generation: Generation::new(generation).expect("in range"), next_offset: 5, written_at_ms: 0 };
+        let mark = |generation| Watermark {
+            generation: Generation::new(generation).expect("in range"),
+            next_offset: 5,
+            written_at_ms: 0,
+            complete_until_ms: 0,
+        };
         Known {
             route: Arc::clone(settings.routes.first().expect("one")),
             facts: TopicFacts {

@@ -136,7 +136,8 @@ async fn finish(shared: &Shared, route: &RouteSettings, record: &TopicRecord, re
                 "what the rebuild did not write again is removed"
             );
         }
-        let mark = Watermark { generation, next_offset: 0, written_at_ms: shared.machine.now_ms() };
+        let now_ms = shared.machine.now_ms();
+        let mark = Watermark { generation, next_offset: 0, written_at_ms: now_ms, complete_until_ms: now_ms };
         let (group, sweeps) = (&shared.settings.kafka.group, sweeps(&route.topic));
         let stored = sink.store_watermark(group, &sweeps, lineage, Replaces::NotBehind(None), mark).await;
         let stored = stored.map_err(|error| error.to_string())? == MarkOutcome::Stored;

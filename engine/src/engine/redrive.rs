@@ -11,7 +11,7 @@ use crate::dead_letter::StoredLetter;
 use crate::fence::Generation;
 use crate::http::Health;
 use crate::identity::MemoryIdentities;
-use crate::lane::{LastLetter, Meter, Prepare, Redrive, Shared, Verdict};
+use crate::lane::{Deletions, LastLetter, Meter, Prepare, Redrive, Shared, Verdict};
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
@@ -115,7 +115,7 @@ impl Redriver {
         let guest = Guest::new(Arc::clone(module), Arc::clone(route), &self.shared.settings.sinks).map_err(|error| error.to_string())?;
         let prepare = Prepare::route(Arc::clone(route), guest, &module.digest, generation);
         let health = self.shared.health.lane_started(&route.name, &letter.source);
-        let meter = Meter::new(&self.shared.metrics, health, &route.name, &letter.source);
+        let meter = Meter::new(&self.shared.metrics, health, &route.name, &letter.source, Deletions::default());
         let redrive = Redrive::new(Arc::clone(&self.shared), Arc::clone(&self.letters), letter.source.clone(), generation, prepare, meter);
         Ok(redrive.while_deletions_are_kept(deletions_kept))
     }

@@ -154,11 +154,12 @@ impl Starting<'_> {
             }
             // The sinks first: another worker's watermark is never above the log's end that is asked for after it, nor without the identity.
             let states = self.states(&sinks).await?;
+            let now_ms = self.shared.machine.now_ms();
             let looked = self.patiently("Kafka", disposition::of_source, || self.starts.source.look(source)).await?;
             let Some(partition) = looked else { return Ok(None) };
             let found = topic.found.get_or_try_init(|| self.find(&sinks, &asked)).await?;
             check_truncate(self.route.as_deref(), &found.facts)?;
-            let start = match self.resolve(&partition, &states, found) {
+            let start = match self.resolve(&partition, &states, found, now_ms) {
                 Ok(start) => start,
                 // What was asked for partitions that came before this one may be older than what another worker has stored.
                 Err(_) if !is_second_look => {
@@ -207,7 +208,7 @@ impl Starting<'_> {
         Ok(states)
     }
 
-    fn resolve(&self, partition: &CommittedPartition, states: &[State<'_>], found: &Found) -> Result<Start, identity::Halt> {
+    fn resolve(&self, partition: &CommittedPartition, states: &[State<'_>], found: &Found, now_ms: i64) -> Result<Start, identity::Halt> {
         let Some(route) = &self.route else { return Ok(identity::pass_over(partition, &found.identities, &found.facts)) };
         let settings = &self.shared.settings;
         let latest = found.identities.iter().map(|identity| identity.generation).max().unwrap_or(1);
@@ -218,7 +219,7 @@ impl Starting<'_> {
             current: &found.facts,
             watermarks: &watermarks,
             accept_truncated_log: settings.kafka.accept_truncated_log,
-            now_ms: self.shared.machine.now_ms(),
+            now_ms,
             begins_at: found.record.begins_at(latest, self.source.partition),
             group: &settings.kafka.group,
             route: &route.name,
@@ -241,7 +242,12 @@ impl Starting<'_> {
         if let Some(done) = found.record.done_rebuild().filter(|_| source.partition == proof::SWEEPER) {
             self.check_sweep(&states, done).await?;
         }
-        let position = Watermark { generation: start.generation, next_offset: start.offset, written_at_ms: self.shared.machine.now_ms() };
+        let position = Watermark {
+            generation: start.generation,
+            next_offset: start.offset,
+            written_at_ms: self.shared.machine.now_ms(),
+            complete_until_ms: start.complete_until_ms,
+        };
         let mut marks = Vec::with_capacity(states.len());
         for State { index, sink, lineage, watermark } in states {
             let take_over = || Mark::take_over((index, sink), group, source, lineage, watermark, position);

@@ -15,7 +15,7 @@ use super::start::{Asked, Loss, Ready, Starts};
 use super::{Error, Parts, proof};
 use crate::http::{Coming, LaneHealth, Phase};
 use crate::identity::{self, Start};
-use crate::lane::{Backoff, End, Halt, Lane, Meter, Order, Shared};
+use crate::lane::{Backoff, Deletions, End, Halt, Lane, Meter, Order, Shared};
 use crate::rollout::RouteRollout;
 use crate::source::cluster::TopicFacts;
 use crate::source::{LagStatistics, PartitionLag, Source, SourceEvent, TopicPartition};
@@ -325,7 +325,7 @@ impl Worker {
         let Ready { start, reader, marks, prepare, budget } = ready;
         health.runs();
         let (orders, ordered) = watch::channel(Order::Run);
-        let meter = Meter::new(&self.shared.metrics, health, self.route_name(&source.topic), &source);
+        let meter = Meter::new(&self.shared.metrics, health, self.route_name(&source.topic), &source, Deletions::of(&start));
         let lane = Lane {
             shared: Arc::clone(&self.shared),
             source: source.clone(),
@@ -425,6 +425,11 @@ impl Worker {
             End::OffsetLost(what) => {
                 tracing::warn!(%topic, partition, what, "looking for where the partition can be read");
                 self.begin_again(source, lane.as_ref(), &what, true);
+            }
+            End::TombstonesExpired => {
+                let what = "it was read or written so late that null records of deleted rows may be gone from its compacted log";
+                tracing::warn!(%topic, partition, what, "looking for how far behind the sinks are");
+                self.begin_again(source, lane.as_ref(), what, false);
             }
             End::Halted(halt) => self.halt(&source, halt),
         }

@@ -18,7 +18,7 @@ pub struct Known<'a> {
     pub watermarks: &'a [(String, Option<Watermark>)],
     /// A log that begins above offset 0 counts as complete.
     pub accept_truncated_log: bool,
-    /// Milliseconds since the Unix epoch.
+    /// When the log was looked at, milliseconds since the Unix epoch.
     pub now_ms: i64,
     /// Where the generation begins in this partition, if an operator's command began it: the log is complete from there on.
     pub begins_at: Option<i64>,
@@ -39,6 +39,10 @@ pub struct Start {
     pub record_beginning: bool,
     /// The topic's identity. Wherever another one, or none, is stored, store it before anything is committed or written.
     pub identity: TopicIdentity,
+    /// Deletions made before are known to every sink, or stand in the log from `offset` on; milliseconds since the Unix epoch.
+    pub complete_until_ms: i64,
+    /// How long the log tells of a deletion. `None`: for ever.
+    pub tombstones_kept_ms: Option<i64>,
 }
 
 /// Why a partition must not start, and what the operator can do.
@@ -87,7 +91,14 @@ pub fn resolve(known: &Known<'_>) -> Result<Start, Halt> {
         topic_id: told(&facts.topic_id, stored.map(|s| &s.topic_id)),
         ..of_topic(facts, generation)
     };
-    Ok(Start { generation, offset, record_beginning: known.partition.committed.is_none(), identity })
+    Ok(Start {
+        generation,
+        offset,
+        record_beginning: known.partition.committed.is_none(),
+        identity,
+        complete_until_ms: complete_until_ms(known, generation),
+        tombstones_kept_ms: facts.tombstones_kept_ms(),
+    })
 }
 
 /// The identity of a topic as it is now.
@@ -168,7 +179,15 @@ pub fn pass_over(partition: &CommittedPartition, stored: &[TopicIdentity], curre
     let offset = committed.filter(|offset| (low..=high).contains(offset)).unwrap_or(low);
     let latest = stored.iter().max_by_key(|identity| identity.generation).cloned();
     let identity = latest.unwrap_or_else(|| of_topic(current, Generation::FIRST));
-    Start { generation: Generation::FIRST, offset, record_beginning: committed != Some(offset), identity }
+    // No sink has anything of it that could be deleted.
+    Start {
+        generation: Generation::FIRST,
+        offset,
+        record_beginning: committed != Some(offset),
+        identity,
+        complete_until_ms: 0,
+        tombstones_kept_ms: None,
+    }
 }
 
 fn offset(known: &Known<'_>, generation: Generation) -> Result<i64, Halt> {
@@ -236,18 +255,24 @@ fn beginning(known: &Known<'_>, why: &str) -> Result<i64, Halt> {
 
 /// A compacted log keeps a deleted row's null record for a while only: who comes later never learns of the deletion.
 fn check_tombstones(known: &Known<'_>, sink: &str, watermark: Watermark) -> Result<(), Halt> {
-    let policy = known.current.cleanup_policy;
-    let Some(kept_ms) = known.current.delete_retention_ms.filter(|_| policy.compact) else { return Ok(()) };
-    let age_ms = known.now_ms.saturating_sub(watermark.written_at_ms);
-    if watermark.next_offset >= known.partition.high || age_ms <= kept_ms {
+    let Some(kept_ms) = known.current.tombstones_kept_ms() else { return Ok(()) };
+    let behind_ms = known.now_ms.saturating_sub(watermark.complete_until_ms);
+    if watermark.next_offset >= known.partition.high || behind_ms <= kept_ms {
         return Ok(());
     }
     let what = format!(
-        "the watermark of sink {sink} is {} hours old, but the compacted topic keeps null records for {} hours only: deletions may be missing",
-        age_ms / 3_600_000,
+        "sink {sink} is {} hours behind, but the compacted topic keeps null records for {} hours only: deletions may be missing",
+        behind_ms / 3_600_000,
         kept_ms / 3_600_000
     );
     Err(halt(known, Reason::TombstonesExpired, what, new_snapshot(known)))
+}
+
+/// A sink that has all of the log lacks no deletion now, and one that begins anew has no row yet.
+fn complete_until_ms(known: &Known<'_>, generation: Generation) -> i64 {
+    let of_generation = known.watermarks.iter().filter_map(|(_, watermark)| watermark.filter(|w| w.generation == generation));
+    let behind = of_generation.filter(|watermark| watermark.next_offset < known.partition.high);
+    behind.map(|watermark| watermark.complete_until_ms).fold(known.now_ms, i64::min)
 }
 
 fn halt(known: &Known<'_>, reason: Reason, what: String, remedy: String) -> Halt {

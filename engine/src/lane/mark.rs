@@ -84,12 +84,13 @@ impl Mark {
     /// What to store where the partition ends at `idle`, which it covers; `None` where nothing would be new. The end may be behind a
     /// transaction's markers: there the group has no lag, and a log whose records are all past their retention has lost nothing unread.
     pub(super) fn renewed(&self, idle: Idle, after: Duration) -> Option<Watermark> {
-        let Watermark { generation, next_offset, written_at_ms } = self.stored;
+        let Watermark { generation, next_offset, written_at_ms, complete_until_ms } = self.stored;
         let is_old = i64::try_from(after.as_millis()).is_ok_and(|after| idle.at_ms.saturating_sub(written_at_ms) >= after);
         (idle.end > next_offset || is_old).then(|| Watermark {
             generation,
             next_offset: next_offset.max(idle.end),
             written_at_ms: written_at_ms.max(idle.at_ms),
+            complete_until_ms: complete_until_ms.max(idle.at_ms),
         })
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntGauge;
 
+use super::deletions::{Deletions, InTime};
 use super::prepare::{Guested, Prepared};
 use super::settle::{Outcome, Outcomes};
 use crate::http::{Coming, LaneHealth};
@@ -13,11 +14,13 @@ use crate::plan::Fault;
 use crate::source::{Idle, RecordBatch, TopicPartition};
 use crate::transform;
 
-/// What two looks at a partition's end have found.
-struct AtEnd {
-    last: Idle,
+/// What is known of the log as far as it was read.
+struct Reading {
+    /// The last look, where it found the partition's end.
+    last: Option<Idle>,
     /// The look before, where it found the same.
     before: Option<Idle>,
+    deletions: Deletions,
 }
 
 /// A lane's counters.
@@ -25,8 +28,7 @@ pub struct Meter {
     route: Arc<RouteMetrics>,
     lane: LaneMetrics,
     health: LaneHealth,
-    /// What the last statistics said of the partition's end.
-    idle: Mutex<Option<AtEnd>>,
+    reading: Mutex<Reading>,
     /// Batches that were read and are not settled.
     unsettled: AtomicUsize,
     /// Linear memory of the lane's guest, as far as the route's metric has it.
@@ -34,14 +36,14 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// The counters of one partition.
-    pub fn new(metrics: &Metrics, health: LaneHealth, route: &str, source: &TopicPartition) -> Arc<Self> {
+    /// The counters of one partition. `deletions`: what is known of them where the lane begins.
+    pub fn new(metrics: &Metrics, health: LaneHealth, route: &str, source: &TopicPartition, deletions: Deletions) -> Arc<Self> {
         let lane = metrics.lane(&source.topic, source.partition);
         Arc::new(Self {
             route: metrics.route(route),
             lane,
             health,
-            idle: Mutex::default(),
+            reading: Mutex::new(Reading { last: None, before: None, deletions }),
             unsettled: AtomicUsize::new(0),
             guest_memory_bytes: AtomicI64::new(0),
         })
@@ -54,20 +56,29 @@ impl Meter {
             self.lane.lag.set(records);
         }
         self.health.log(lag, end, idle.map(|idle| idle.end));
-        let mut at_end = self.at_end();
-        let before = at_end.take().map(|AtEnd { last, .. }| last);
-        *at_end = idle.map(|last| AtEnd { last, before: before.filter(|b| (b.read, b.end) == (last.read, last.end)) });
+        let mut reading = self.reading();
+        let before = std::mem::replace(&mut reading.last, idle);
+        reading.before = before.filter(|before| idle.is_some_and(|last| (before.read, before.end) == (last.read, last.end)));
+        if let Some(idle) = reading.before {
+            reading.deletions.at_end(idle);
+        }
     }
 
     /// Where the partition has ended for a while, and when it did so for certain. One look alone may fall between the moment in which a record
-    /// is counted as fetched and that in which it is in the queue.
+    /// is counted as fetched and that in which it is in the queue. `None` as well where deletions may be missing: no watermark may hide that.
     pub(super) fn waits_at(&self) -> Option<Idle> {
-        self.at_end().as_ref()?.before
+        let reading = self.reading();
+        reading.before.filter(|_| !reading.deletions.are_missing())
+    }
+
+    /// Whether deletions may have gone from the log before its end was met.
+    pub(super) fn deletions_are_missing(&self) -> bool {
+        self.reading().deletions.are_missing()
     }
 
     /// Held for a copy alone, so a poisoned one is as good as another.
-    fn at_end(&self) -> MutexGuard<'_, Option<AtEnd>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sinks have what the lane acknowledged, by their own word: where it had begun again, that is over.
@@ -80,9 +91,12 @@ impl Meter {
         self.health.coming()
     }
 
-    pub(super) fn read(&self) {
+    /// A batch was read, by now. `None`: deletions may be missing.
+    pub(super) fn read(&self, records: &RecordBatch, now_ms: i64) -> Option<InTime> {
+        let in_time = self.reading().deletions.read(records, now_ms)?;
         self.unsettled.fetch_add(1, Ordering::Relaxed);
         self.health.waiting(true);
+        Some(in_time)
     }
 
     pub(super) fn prepared(&self, prepared: &Prepared, guested: &Guested) {
@@ -208,12 +222,12 @@ mod tests {
         let metrics = Metrics::new().expect("metrics");
         let source = TopicPartition::new("orders", 0);
         let health = Health::new(Duration::from_secs(60)).lane_started("orders", &source);
-        let meter = Meter::new(&metrics, health, "orders", &source);
+        let meter = Meter::new(&metrics, health, "orders", &source, Deletions::default());
         let mut records = RecordBatch::new(source);
         for (offset, value) in [(0, Some(&b"{}"[..])), (1, None)] {
             records.push(offset, Some(7), Some(b"{}"), value, []).expect("it fits");
         }
-        meter.read();
+        meter.read(&records, 9);
         meter.settled(&records, &[Some((7000, false)); 2], &Outcomes::new(&[Planned::Filtered; 2]), 2, 9);
         let route = metrics.route("orders");
         assert_eq!((route.from_source_seconds.get_sample_count(), route.from_kafka_seconds.get_sample_count()), (1, 2));

@@ -41,7 +41,7 @@ impl Settled {
     }
 }
 
-/// A watermark's time says up to when nothing can be missing before it: a compacted log keeps null records of deleted rows for a while only.
+/// How old an idle partition's watermark gets. Where a compacted log goes on, a worker that begins halts if that is past `delete.retention.ms`.
 const RENEW_AFTER: Duration = Duration::from_secs(60);
 
 /// Commits what is settled until the settling task ends; then once more, trying for `drain_timeout`, and ends itself. While nothing is
@@ -68,7 +68,7 @@ pub(super) async fn commit_all(
             () = abandoned(&mut orders) => return End::Stopped,
             changed = settled.changed() => changed.is_ok(),
             idle = watch_sinks(&shared, &source, &marks, &meter, owed) => match idle {
-                WhileIdle::Behind(end) => return end,
+                WhileIdle::End(end) => return end,
                 WhileIdle::Renew(watermark) => {
                     let stored = tokio::select! {
                         biased;
@@ -100,8 +100,12 @@ pub(super) async fn commit_all(
         if let Some(batch) = position
             && records_kept != batch.records
         {
-            let watermark =
-                Watermark { generation: batch.generation, next_offset: batch.next_offset, written_at_ms: shared.machine.now_ms() };
+            let watermark = Watermark {
+                generation: batch.generation,
+                next_offset: batch.next_offset,
+                written_at_ms: shared.machine.now_ms(),
+                complete_until_ms: batch.complete_until_ms,
+            };
             let stored = tokio::select! {
                 biased;
                 () = abandoned(&mut orders) => return End::Stopped,
@@ -205,8 +209,8 @@ async fn store(shared: &Shared, source: &TopicPartition, marks: &mut [Mark], wat
 
 /// What is found while nothing is to be committed.
 enum WhileIdle {
-    /// A sink is not as it was left.
-    Behind(End),
+    /// A sink is not as it was left, or the log not as it must be.
+    End(End),
     /// All is settled up to the partition's end, and the watermarks say so no more.
     Renew(Watermark),
 }
@@ -221,12 +225,15 @@ async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], m
             let Some(sink) = shared.sinks.get(mark.sink) else { continue };
             match mark.check(sink.as_ref(), group, source).await {
                 Ok(Ok(())) => {}
-                Ok(Err(Behind(what))) => return WhileIdle::Behind(End::Behind { sink: mark.sink, what }),
+                Ok(Err(Behind(what))) => return WhileIdle::End(End::Behind { sink: mark.sink, what }),
                 Err(error) => {
                     all_answer = false;
                     tracing::debug!(sink = sink.name(), error = %error, "the sink was not looked at");
                 }
             }
+        }
+        if meter.deletions_are_missing() {
+            return WhileIdle::End(End::TombstonesExpired);
         }
         if all_answer {
             meter.kept();

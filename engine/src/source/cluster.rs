@@ -34,6 +34,13 @@ pub struct TopicFacts {
     pub delete_retention_ms: Option<i64>,
 }
 
+impl TopicFacts {
+    /// How long the log tells of a row's deletion after it. `None`: for as long as the record stays.
+    pub fn tombstones_kept_ms(&self) -> Option<i64> {
+        self.delete_retention_ms.filter(|_| self.cleanup_policy.compact)
+    }
+}
+
 /// What happens to old records. A topic may have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CleanupPolicy {

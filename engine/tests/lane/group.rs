@@ -17,7 +17,7 @@ use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::rollout::{self, Change, Done, Requests};
 use streamsync::sink::Sink;
-use streamsync::source::cluster::{TopicFacts, Topics, UNKNOWN_ID};
+use streamsync::source::cluster::{CleanupPolicy, TopicFacts, Topics, UNKNOWN_ID};
 use streamsync::source::{
     self, BatchLimits, CommittedPartition, PartitionReader, RecordBatch, Reply, Source, SourceEvent, StartAt, TopicPartition,
 };
@@ -42,6 +42,8 @@ pub struct Log {
     /// What whoever asks for the offsets hears instead.
     pub look: Mutex<Option<Unanswered>>,
     pub topic_id: Mutex<String>,
+    /// `delete.retention.ms` where the topic is compacted.
+    pub tombstones_kept_ms: Mutex<Option<i64>>,
     /// Whether the next read finds that its offset is gone.
     pub cut: AtomicBool,
     /// The partition of each read.
@@ -119,7 +121,13 @@ impl Log {
 
 impl Topics for Log {
     fn facts(&self, topic: &str) -> Result<TopicFacts, source::Error> {
-        Ok(TopicFacts { topic_id: locked(&self.topic_id).clone(), ..OneTopic.facts(topic)? })
+        let kept_ms = *locked(&self.tombstones_kept_ms);
+        Ok(TopicFacts {
+            topic_id: locked(&self.topic_id).clone(),
+            cleanup_policy: CleanupPolicy { compact: kept_ms.is_some(), delete: kept_ms.is_none() },
+            delete_retention_ms: kept_ms,
+            ..OneTopic.facts(topic)?
+        })
     }
 }
 
@@ -243,6 +251,7 @@ impl Running {
             low: AtomicI64::new(0),
             look: Mutex::default(),
             topic_id: Mutex::new(UNKNOWN_ID.to_owned()),
+            tombstones_kept_ms: Mutex::default(),
             cut: AtomicBool::new(false),
             reads: Mutex::default(),
             events: Mutex::default(),

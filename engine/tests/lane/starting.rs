@@ -114,7 +114,7 @@ async fn what_another_worker_has_stored_meanwhile_halts_nothing() {
     log.append(1, &[Put(2), Put(3)]);
     log.tell(SourceEvent::Assigned { partitions: vec![partition(0), partition(1)] }).await;
     running.settled(0).await;
-    let theirs = Watermark { generation: Generation::FIRST, next_offset: 1, written_at_ms: 0 };
+    let theirs = Watermark { generation: Generation::FIRST, next_offset: 1, written_at_ms: 0, complete_until_ms: 0 };
     let group = &running.settings.kafka.group;
     running.one.store_watermark(group, &partition(1), MemorySink::LINEAGE, Replaces::NotBehind(None), theirs).await.expect("in memory");
     *locked(&running.one.watermarks_away) = |_| false;
@@ -129,7 +129,7 @@ async fn what_another_worker_has_stored_meanwhile_halts_nothing() {
 #[tokio::test]
 async fn a_worker_that_was_stopped_while_it_began_puts_no_watermark_back() {
     let (sink, source) = (MemorySink::new("one"), partition(0));
-    let at = |next_offset| Watermark { generation: Generation::FIRST, next_offset, written_at_ms: 5 };
+    let at = |next_offset| Watermark { generation: Generation::FIRST, next_offset, written_at_ms: 5, complete_until_ms: 5 };
     let take_over = async |read, begin| Mark::take_over((0, &sink), "group", &source, 0, read, begin).await.expect("in memory");
     take_over(None, at(0)).await.expect("nothing was there");
     let left = sink.watermark("group", &source).await.expect("in memory");

@@ -12,7 +12,7 @@ use streamsync::dead_letter::{self, DeadLetter, DeadLetters, MemoryDeadLetters};
 use streamsync::fence::{Fence, Generation};
 use streamsync::http::Health;
 use streamsync::identity::{Identities, MemoryIdentities};
-use streamsync::lane::{Budget, End, Lane, Mark, Meter, Order, Prepare, Shared};
+use streamsync::lane::{Budget, Deletions, End, Lane, Mark, Meter, Order, Prepare, Shared};
 use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::plan::{FencedWrite, SinkWrites};
@@ -437,11 +437,12 @@ impl World {
         let poll_age = Arc::new(AtomicU64::new(0));
         let age = Arc::clone(&poll_age);
         let source = TopicPartition::new("shop.t", 0);
-        let meter = Meter::new(&metrics, health.lane_started(prepare.route_name(), &source), prepare.route_name(), &source);
+        let meter =
+            Meter::new(&metrics, health.lane_started(prepare.route_name(), &source), prepare.route_name(), &source, Deletions::default());
         let (orders, ordered) = watch::channel(Order::Run);
         let (records, read) = mpsc::channel(64);
         let identities = Arc::new(MemoryIdentities::default());
-        let begin = Watermark { generation: Generation::FIRST, next_offset: 0, written_at_ms: 0 };
+        let begin = Watermark { generation: Generation::FIRST, next_offset: 0, written_at_ms: 0, complete_until_ms: 0 };
         let marks = [&one, &two].into_iter().enumerate().filter(|_| matches!(prepare, Prepare::Route(_))).map(|(index, sink)| {
             let taken = Mark::take_over((index, sink.as_ref()), "streamsync", &source, 0, None, begin).now_or_never();
             taken.expect("in memory").expect("an answer").expect("nothing there yet")

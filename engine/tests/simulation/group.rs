@@ -429,6 +429,6 @@ impl Fetched for Message {
     }
 
     fn push(&self, batch: &mut RecordBatch) -> Option<()> {
-        batch.push(self.0.offset, None, self.0.key_bytes.as_deref(), self.0.value.as_deref(), [])
+        batch.push(self.0.offset, Some(self.0.written_at_ms), self.0.key_bytes.as_deref(), self.0.value.as_deref(), [])
     }
 }

@@ -13,13 +13,20 @@ use crate::mongodb;
 use crate::mysql::Store;
 use crate::redis;
 use crate::worker::Worker;
-use crate::world::{World, locked};
+use crate::world::{DELETIONS_MAY_BE_MISSING, World, locked};
 
 const STORES: [Store; 2] = [Store::Redis, Store::MongoDb];
 const MAX_WORKERS: usize = 3;
 
 /// How long the stores may take, once all faults have ended, to hold what MySQL holds.
 const HEALING: Duration = Duration::from_secs(240);
+
+/// Where null values are kept briefly all goes so many times slower, and some of what is away stays away so many times longer.
+const SLOW: u64 = 4;
+const VERY_LONG: u64 = 15;
+
+/// How long it takes at most, once all faults have ended, until each partition has begun or is halted.
+const BEGINNING: Duration = Duration::from_secs(90);
 
 /// Longer than the network holds anything back, and than two sweeps.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -108,6 +115,8 @@ impl History {
             let mut dice = locked(&self.world.dice);
             (dice.between(1, MAX_WORKERS as u64), dice.below(120) as u32, dice.between(20, 120))
         };
+        let pace = if self.world.forgets { SLOW } else { 1 };
+        self.world.deletions_may_be_missing(true);
         for store in STORES {
             self.world.weather(store).storm_permille.store(permille, Ordering::Relaxed);
         }
@@ -115,12 +124,12 @@ impl History {
         for _ in 0..count {
             self.start();
         }
-        let end = Instant::now() + Duration::from_secs(seconds);
+        let end = Instant::now() + Duration::from_secs(seconds * pace);
         while Instant::now() < end {
             self.look_after_workers();
             let (wait, event) = {
                 let mut dice = locked(&self.world.dice);
-                (dice.between(1, 2_500), dice.below(40))
+                (dice.between(1, 2_500 * pace), dice.below(40))
             };
             self.wait(Duration::from_millis(wait)).await;
             self.event(event, limit);
@@ -140,6 +149,10 @@ impl History {
 
     fn act_on(&mut self, action: Action) {
         self.world.tell(|| format!("{action:?}"));
+        if self.world.forgets {
+            // The cleaner came by while somebody was away.
+            self.compact();
+        }
         match action {
             Action::Start if self.workers.len() < MAX_WORKERS => self.start(),
             Action::Start => {}
@@ -150,13 +163,19 @@ impl History {
     }
 
     fn after(&mut self, least_ms: u64, most_ms: u64, action: Action) {
-        let delay = locked(&self.world.dice).between(least_ms, most_ms);
+        let delay = {
+            let mut dice = locked(&self.world.dice);
+            let delay = dice.between(least_ms, most_ms);
+            if self.world.forgets && dice.permille(500) { delay * VERY_LONG } else { delay }
+        };
         self.actions += 1;
         self.later.insert((Instant::now() + Duration::from_millis(delay), self.actions), action);
     }
 
     fn event(&mut self, event: u64, limit: usize) {
         let world = Arc::clone(&self.world);
+        // A worker that begins looks at once how old its watermarks are. Most go on here, and have to notice it themselves.
+        let event = if world.forgets && matches!(event, 0..=3 | 16) && locked(&world.dice).permille(900) { 4 } else { event };
         match event {
             0 | 1 => self.kill_one(),
             2 | 3 => self.pause_one(),
@@ -275,13 +294,12 @@ impl History {
     }
 
     fn compact(&mut self) {
-        let sources = locked(&self.world.kafka).sources();
-        let (source, head) = {
-            let mut dice = locked(&self.world.dice);
-            (dice.pick(&sources).cloned(), dice.below(4) as usize)
-        };
-        if let Some(source) = source {
-            locked(&self.world.kafka).compact(&source, head);
+        let (mut kafka, mut dice) = (locked(&self.world.kafka), locked(&self.world.dice));
+        let sources = kafka.sources();
+        // A null value goes with the second time that the cleaner comes by.
+        let met = if self.world.forgets { sources.iter().collect() } else { dice.pick(&sources).into_iter().collect::<Vec<_>>() };
+        for source in met {
+            kafka.compact(source, dice.below(4) as usize);
         }
     }
 
@@ -295,8 +313,7 @@ impl History {
             }
             None => true,
         });
-        let expected = |why: &String| world.truncates_halt() && why.contains("the table was truncated");
-        for why in self.workers.iter().flat_map(Worker::halts).filter(|why| !expected(why)) {
+        for why in self.workers.iter().flat_map(Worker::halts).filter(|why| !world.is_expected(why)) {
             world.violated(why);
         }
     }
@@ -320,7 +337,7 @@ impl History {
             self.connector.step(&world.mysql, limit, &mut locked(&world.kafka), &mut locked(&world.dice));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        if world.truncates_halt() {
+        if world.may_halt() {
             self.mend_halts().await;
         }
         if self.workers.is_empty() {
@@ -328,12 +345,17 @@ impl History {
         }
     }
 
-    /// Where a table was truncated its route halts; the operator then has it clear the targets.
+    /// Where a table was truncated its route halts; the operator then has it clear the targets. Where deletions may be missing the stores are
+    /// rebuilt.
     async fn mend_halts(&mut self) {
         if self.workers.is_empty() {
             self.start();
         }
         let deadline = Instant::now() + HEALING;
+        if self.world.forgets {
+            // A partition without lag may halt as well, when it begins: one of its stores may have been put back.
+            tokio::time::sleep(BEGINNING).await;
+        }
         while let Some(waits) = self.unhalted() {
             if Instant::now() >= deadline {
                 self.world.violated(waits);
@@ -342,9 +364,21 @@ impl History {
             self.look_after_workers();
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        self.world.tell(|| "the operator has truncates clear the targets".to_owned());
-        self.stop_all().await;
-        self.world.clear_at_truncates();
+        if self.world.truncates_halt() {
+            self.world.tell(|| "the operator has truncates clear the targets".to_owned());
+            self.stop_all().await;
+            self.world.clear_at_truncates();
+        } else if self.workers.iter().flat_map(Worker::halts).any(|why| why.contains(DELETIONS_MAY_BE_MISSING)) {
+            self.world.tell(|| "the operator has the stores rebuilt, because deletions may be missing".to_owned());
+            self.stop_all().await;
+            let world = Arc::clone(&self.world);
+            let (mut kafka, mut dice) = (locked(&world.kafka), locked(&world.dice));
+            let commits = dice.permille(700);
+            kafka.rebuild(true, commits, world.now_ms());
+            self.connector.begin_again(&world.mysql, &mut kafka, &mut dice);
+            kafka.snapshot_complete();
+        }
+        self.world.deletions_may_be_missing(false);
     }
 
     /// A topic that is neither settled nor halted.
@@ -498,7 +532,7 @@ impl History {
 
 /// SIGTERM. `false`: it did not end in time. One that ends must have stopped in order, or halted where truncates do that.
 async fn stop(world: &World, worker: &mut Worker) -> bool {
-    let may_halt = world.truncates_halt();
+    let may_halt = world.may_halt();
     match worker.stop().await {
         Some(Err(error)) if !(may_halt && error.contains("halted")) => {
             world.violated(format!("a worker did not stop in order: {error}"));

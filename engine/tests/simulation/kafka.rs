@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use streamsync::fence::{Fence, Generation};
 use streamsync::identity::{Beginning, Entry, Rebuild, TopicRecord};
+use streamsync::machine::Machine;
 use streamsync::sink::TopicIdentity;
 use streamsync::source::TopicPartition;
 use streamsync::source::cluster::{CleanupPolicy, TopicFacts};
@@ -38,6 +40,9 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
     pub key: Key,
     pub said: Said,
+    pub written_at_ms: i64,
+    /// Of a null value that the cleaner has met: when it may take it.
+    removable_at_ms: Option<i64>,
     /// Gone from the log.
     pub compacted: bool,
 }
@@ -73,8 +78,9 @@ pub struct Topic {
     pub past: Vec<Vec<Partition>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Kafka {
+    clock: Machine,
     pub topics: BTreeMap<String, Topic>,
     pub committed: BTreeMap<TopicPartition, i64>,
     /// The control topic.
@@ -83,6 +89,8 @@ pub struct Kafka {
     pub letters: BTreeSet<(String, u16, i32, i64)>,
     /// Whether the topics are compacted. Those with truncates can't be: such a record has no key.
     pub compacts: bool,
+    /// `delete.retention.ms`.
+    tombstones_kept_ms: i64,
 }
 
 pub fn topic_name(table: usize) -> String {
@@ -123,12 +131,20 @@ impl Partition {
 }
 
 impl Kafka {
-    pub fn new(partitions: usize, compacts: bool) -> Self {
+    pub fn new(clock: Machine, partitions: usize, compacts: bool, tombstones_kept: Duration) -> Self {
         let topic = |table| {
             let empty = (0..partitions).map(|_| Partition::default()).collect();
             (topic_name(table), Topic { id: 1, generation: 1, partitions: empty, past: Vec::new() })
         };
-        Self { topics: (0..TABLES.len()).map(topic).collect(), compacts, ..Self::default() }
+        Self {
+            clock,
+            topics: (0..TABLES.len()).map(topic).collect(),
+            committed: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            letters: BTreeSet::new(),
+            compacts,
+            tombstones_kept_ms: tombstones_kept.as_millis() as i64,
+        }
     }
 
     pub fn sources(&self) -> Vec<TopicPartition> {
@@ -173,7 +189,7 @@ impl Kafka {
             topic_id: format!("topic-{}", found.id),
             partitions: found.partitions.len() as i32,
             cleanup_policy: CleanupPolicy { compact: self.compacts, delete: !self.compacts },
-            delete_retention_ms: Some(24 * 3_600_000),
+            delete_retention_ms: Some(self.tombstones_kept_ms),
         })
     }
 
@@ -188,14 +204,15 @@ impl Kafka {
         said: Said,
         gap: u64,
     ) {
-        let key_bytes = key_bytes.into();
+        let (key_bytes, written_at_ms) = (key_bytes.into(), self.clock.now_ms());
         let Some(topic) = self.topics.get_mut(&topic_name(table)) else { return };
         let hash = key.bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
         let place = (hash % topic.partitions.len() as u64) as usize;
         let Some(partition) = topic.partitions.get_mut(place) else { return };
         let (before, behind) = if gap.is_multiple_of(2) { (gap as i64, 0) } else { (0, gap as i64) };
         let offset = partition.next_offset + before;
-        partition.records.push(Record { offset, key_bytes, value, key: key.clone(), said, compacted: false });
+        let (key, removable_at_ms) = (key.clone(), None);
+        partition.records.push(Record { offset, key_bytes, value, key, said, written_at_ms, removable_at_ms, compacted: false });
         partition.next_offset = offset + 1 + behind;
         partition.grown.iter().for_each(|reader| reader.notify_one());
     }
@@ -212,14 +229,22 @@ impl Kafka {
         partition.records.get(index..)?.iter().find(|record| !record.compacted).cloned()
     }
 
-    /// The cleaner: of each key only the last record stays, but for the last `head` records, which it does not touch.
+    /// The cleaner: of each key only the last record stays, but for the last `head` records, which it does not touch. Nor does a null value stay for
+    /// ever: one that it has met goes when it comes by again, `delete.retention.ms` later.
     pub fn compact(&mut self, source: &TopicPartition, head: usize) {
+        let (now_ms, kept_ms) = (self.clock.now_ms(), self.tombstones_kept_ms);
         let Some(partition) = self.compacts.then(|| self.partition(source)).flatten() else { return };
         let dirty = partition.records.len().saturating_sub(head);
         let mut later = BTreeSet::new();
         for (index, record) in partition.records.iter_mut().enumerate().rev() {
-            if !later.insert(record.key.clone()) && index < dirty {
+            let is_last = later.insert(record.key.clone());
+            if index >= dirty {
+                continue;
+            }
+            if !is_last {
                 record.compacted = true;
+            } else if record.value.is_none() {
+                record.compacted |= now_ms >= *record.removable_at_ms.get_or_insert(now_ms + kept_ms);
             }
         }
     }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use ::mongodb::bson::raw::{RawBsonRef, RawDocument};
 use ::mongodb::bson::rawdoc;
 use serde_json::Value;
 use streamsync::fence::Fence;
+use streamsync::machine::Machine;
 use streamsync::source::TopicPartition;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -24,6 +26,12 @@ use crate::setting::TABLES;
 /// 2024-01-01: the simulated clocks begin there.
 const BEGINNING_MS: i64 = 1_704_067_200_000;
 
+/// `delete.retention.ms` where it is soon over: longer than an idle partition's watermark gets old.
+const BRIEF: Duration = Duration::from_secs(100);
+
+/// Of what a halt says where null values may be gone.
+pub const DELETIONS_MAY_BE_MISSING: &str = "deletions may be missing";
+
 pub struct World {
     this: Weak<World>,
     pub dice: Mutex<Dice>,
@@ -33,6 +41,10 @@ pub struct World {
     pub truncates: bool,
     /// Whether they are told to halt instead, until somebody tells them otherwise.
     truncates_halt: AtomicBool,
+    /// Whether the topics keep null values so briefly that whoever is away may miss them.
+    pub forgets: bool,
+    /// Whether a route may halt because of that.
+    deletions_may_be_missing: AtomicBool,
     /// Whether Redis has hashes in place of JSON.
     pub hashes: bool,
     pub mysql: MySql,
@@ -74,8 +86,12 @@ impl World {
         let truncates_halt = truncates && dice.permille(300);
         let hashes = dice.permille(250);
         let mysql = MySql::new(truncates, &mut dice);
-        let kafka = Kafka::new(partitions, !truncates);
-        let max_records = dice.between(1, 7) as usize;
+        let forgets = !truncates && dice.permille(200);
+        // More is left unread then while a store is away, and may be gone when it is back.
+        let (partitions, most_records) = if forgets { (1, 2) } else { (partitions, 7) };
+        let tombstones_kept = if forgets { BRIEF } else { Duration::from_secs(24 * 3600) };
+        let kafka = Kafka::new(Machine::simulated(BEGINNING_MS), partitions, !truncates, tombstones_kept);
+        let max_records = dice.between(1, most_records) as usize;
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             dice: Mutex::new(dice),
@@ -83,6 +99,8 @@ impl World {
             truncates,
             hashes,
             truncates_halt: truncates_halt.into(),
+            forgets,
+            deletions_may_be_missing: AtomicBool::new(false),
             mysql,
             kafka: Mutex::new(kafka),
             group: Mutex::default(),
@@ -129,6 +147,22 @@ impl World {
 
     pub fn truncates_halt(&self) -> bool {
         self.truncates_halt.load(Ordering::Relaxed)
+    }
+
+    /// Whether routes may halt because null values may be gone. `true`: faults begin; `false`: they have ended, and what came of them is mended.
+    pub fn deletions_may_be_missing(&self, may: bool) {
+        self.deletions_may_be_missing.store(may && self.forgets, Ordering::Relaxed);
+    }
+
+    /// Whether a route has reason to halt.
+    pub fn may_halt(&self) -> bool {
+        self.truncates_halt() || self.deletions_may_be_missing.load(Ordering::Relaxed)
+    }
+
+    /// Whether that is the reason.
+    pub fn is_expected(&self, halt: &str) -> bool {
+        let deletions = self.deletions_may_be_missing.load(Ordering::Relaxed) && halt.contains(DELETIONS_MAY_BE_MISSING);
+        deletions || (self.truncates_halt() && halt.contains("the table was truncated"))
     }
 
     /// What the operator does about a halted route: its configuration has `on_truncate = "clear"` from now on.

@@ -83,7 +83,7 @@ pub async fn a_watermark_goes_to_the_server_that_was_asked() {
     let ((told, mut is_asked), (goes_on, go_on)) = (channel(1), channel(1));
     *name.held.lock().expect("not poisoned") = Some((told, go_on));
     let source = TopicPartition { topic: "shop.orders".into(), partition: 0 };
-    let watermark = Watermark { generation: Generation::FIRST, next_offset: 7, written_at_ms: 0 };
+    let watermark = Watermark { generation: Generation::FIRST, next_offset: 7, written_at_ms: 0, complete_until_ms: 0 };
     let failover = async {
         is_asked.recv().await.expect("a question");
         name.fails_over();

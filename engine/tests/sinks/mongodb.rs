@@ -10,7 +10,9 @@ use mongodb::{Client, Collection, Database};
 use streamsync::config::{MongoDbSettings, Place, SinkKind, SinkSettings, TargetSettings};
 use streamsync::sink::mongodb::MongoDbSink;
 use streamsync::sink::{Error, Sink, WriteOutcome};
+use streamsync::source::TopicPartition;
 
+use crate::earlier;
 use crate::suite::{Document, Store, Stored, Version, delete, encode, fence, put, unique};
 
 pub struct MongoDb {
@@ -134,6 +136,7 @@ impl Store for MongoDb {
 
 /// What the suite can't ask of every store.
 pub async fn of_its_own(store: &MongoDb) {
+    earlier_watermark(store).await;
     foreign_key_types(store).await;
     other_unique_indexes(store).await;
     late_inserts_are_swept(store).await;
@@ -141,6 +144,16 @@ pub async fn of_its_own(store: &MongoDb) {
     a_delete_between_look_and_insert(store).await;
     tombstones_expire(store).await;
     unfit_collections(store).await;
+}
+
+/// One that an engine wrote which told deletions by the time of writing.
+async fn earlier_watermark(store: &MongoDb) {
+    let source = TopicPartition::new(unique("earlier-watermark"), 0);
+    let id = format!("group/{}/0", source.topic);
+    let written_at = mongodb::bson::DateTime::from_millis(5);
+    let earlier = doc! { "_id": id, "generation": 1, "next_offset": 7_i64, "written_at": written_at };
+    store.database.collection("_sync_watermarks").insert_one(earlier).await.expect("planted");
+    earlier::watermark_is_taken_over(store, &source).await;
 }
 
 /// 42 written by another program as an int is the `_id` that the sink writes as a long.

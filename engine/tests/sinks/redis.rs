@@ -11,7 +11,9 @@ use redis::cluster_async::ClusterConnection;
 use streamsync::config::{Place, RedisForm, RedisSettings, SinkKind, SinkSettings, TargetSettings};
 use streamsync::sink::redis::{RedisSink, StoredVersion};
 use streamsync::sink::{Error, Sink, WriteOutcome};
+use streamsync::source::TopicPartition;
 
+use crate::earlier;
 use crate::suite::{self, Document, Store, Stored, Version, delete, encode, fence, put, unique};
 
 pub struct Redis {
@@ -251,6 +253,16 @@ async fn foreign_companion(store: &Redis) {
         assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
         assert_eq!(store.read(&target, key).await, None);
     }
+}
+
+/// One that an engine wrote which told deletions by the time of writing.
+pub async fn earlier_watermark(store: &Redis) {
+    let source = TopicPartition::new(unique("earlier-watermark"), 0);
+    let key = format!("_sync:watermark:{{0}}:group/{}/0", source.topic);
+    let _: redis::Value = store.ask(&["SET", &key, "1 7 5"]).await;
+    earlier::watermark_is_taken_over(store, &source).await;
+    let stored: String = store.ask(&["GET", &key]).await;
+    assert_eq!(stored, "1 9 6 4");
 }
 
 /// A full server refuses a put whole, in every form, and takes the deletes that make room.

@@ -77,5 +77,5 @@ impl Partition<'_> {
 }
 
 fn at(next_offset: i64) -> Watermark {
-    Watermark { generation: Generation::FIRST, next_offset, written_at_ms: 1_700_000_000_123 }
+    Watermark { generation: Generation::FIRST, next_offset, written_at_ms: 1_700_000_000_123, complete_until_ms: 1_700_000_000_123 }
 }

@@ -457,7 +457,12 @@ async fn watermarks(store: &dyn Store) {
     let sink = store.sink();
     let partition = |partition| TopicPartition { topic: unique("watermark-topic").into(), partition };
     let (first, second) = (partition(0), partition(1));
-    let at = |next_offset, written_at_ms| Watermark { generation: Generation::FIRST, next_offset, written_at_ms };
+    let at = |next_offset, written_at_ms| Watermark {
+        generation: Generation::FIRST,
+        next_offset,
+        written_at_ms,
+        complete_until_ms: written_at_ms + 1,
+    };
     let watermark = |next_offset| at(next_offset, 1_700_000_000_123);
     let anything = Replaces::NotBehind(None);
     assert_eq!(sink.watermark("group", &first).await.expect("an answer"), None);

@@ -182,7 +182,7 @@ impl Ledger {
             }
             End::Behind { sink, .. } => assert_eq!(self.lost, Some(*sink), "{end:?}"),
             End::Halted(_) => assert!(self.is_unfit, "{end:?}"),
-            End::OffsetLost(_) => unreachable!("{end:?}"),
+            End::OffsetLost(_) | End::TombstonesExpired => unreachable!("{end:?}"),
         }
         if is_abandoned || self.lost.is_some() || self.is_unfit || self.is_expelled {
             return;

@@ -12,7 +12,7 @@ use streamsync::dead_letter::{self, DeadLetter, DeadLetters};
 use streamsync::fence::Generation;
 use streamsync::http::Health;
 use streamsync::identity::MemoryIdentities;
-use streamsync::lane::{Budget, End, Lane, Mark, Meter, Order, Prepare, Shared};
+use streamsync::lane::{Budget, Deletions, End, Lane, Mark, Meter, Order, Prepare, Shared};
 use streamsync::machine::Machine;
 use streamsync::metrics::Metrics;
 use streamsync::sink::memory::MemorySink;
@@ -129,7 +129,7 @@ impl World {
         let journal = Journal::default();
         let source = TopicPartition::new("shop.t", 0);
         let stores = [(0, "one"), (1, "two")].map(|(number, name)| Arc::new(Store::new(number, name, journal.clone())));
-        let watermark = Watermark { generation: Generation::FIRST, next_offset: begin, written_at_ms: NOW_MS };
+        let watermark = Watermark { generation: Generation::FIRST, next_offset: begin, written_at_ms: NOW_MS, complete_until_ms: NOW_MS };
         let mut marks = Vec::new();
         for (index, store) in stores.iter().enumerate() {
             let taken = Mark::take_over((index, &store.kept), GROUP, &source, 0, None, watermark).await;
@@ -139,7 +139,7 @@ impl World {
         let letters = Arc::new(Letters { journal: journal.clone(), away: Mutex::default() });
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let health = Health::new(settings.http.stalled_after);
-        let meter = Meter::new(&metrics, health.lane_started("t", &source), "t", &source);
+        let meter = Meter::new(&metrics, health.lane_started("t", &source), "t", &source, Deletions::default());
         let (orders, ordered) = watch::channel(Order::Run);
         let (records, read) = mpsc::channel(64);
         let (max_records, look_interval) = (settings.batch.max_records, settings.loss_check_interval);
@@ -217,7 +217,8 @@ impl World {
             Loss::AnotherWorker => {
                 let next_offset = self.next_offset;
                 // No lane of this clock ever writes that time.
-                let watermark = Watermark { generation: Generation::FIRST, next_offset, written_at_ms: NOW_MS - 1 };
+                let watermark =
+                    Watermark { generation: Generation::FIRST, next_offset, written_at_ms: NOW_MS - 1, complete_until_ms: NOW_MS - 1 };
                 let stored =
                     store.kept.store_watermark(GROUP, &self.source, MemorySink::LINEAGE, Replaces::NotBehind(None), watermark).await;
                 stored.expect("in memory");

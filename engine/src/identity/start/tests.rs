@@ -63,10 +63,11 @@ fn run(case: &Case) -> Result<Start, Halt> {
     let partition =
         CommittedPartition { source: TopicPartition::new("shop.orders", 2), committed: case.committed, low: case.low, high: case.high };
     let current = facts(case);
-    let watermark = |(generation, next_offset, written_at_ms)| Watermark {
+    let watermark = |(generation, next_offset, complete_until_ms)| Watermark {
         generation: Generation::new(generation).unwrap(),
         next_offset,
-        written_at_ms,
+        written_at_ms: NOW,
+        complete_until_ms,
     };
     let watermarks: Vec<_> =
         case.watermarks.iter().zip(["redis", "mongodb"]).map(|(w, sink)| (sink.to_owned(), w.map(watermark))).collect();
@@ -250,4 +251,16 @@ fn an_old_watermark_on_a_compacted_topic_halts() {
     starts(Case { watermarks: old(500), ..known() }, (1, 500, false));
     // Nothing came after it.
     starts(Case { watermarks: old(1000), committed: Some(1000), policy: COMPACT, ..known() }, (1, 1000, false));
+}
+
+#[test]
+fn a_start_knows_of_deletions_what_the_sink_that_is_behind_knows() {
+    let until = |case: Case| run(&case).expect("starts").complete_until_ms;
+    let (earlier, later) = (NOW - 7_000, NOW - 5_000);
+    assert_eq!(until(Case { watermarks: vec![Some((1, 400, later)), Some((1, 600, earlier))], ..known() }), earlier);
+    // One that has all of the log lacks none now, and one that begins anew has no row.
+    assert_eq!(until(Case { watermarks: vec![Some((1, 400, later)), Some((1, 1000, earlier))], ..known() }), later);
+    assert_eq!(until(Case { watermarks: vec![Some((1, 1000, later)), None], ..known() }), NOW);
+    // A clock that was fast.
+    assert_eq!(until(Case { watermarks: vec![Some((1, 400, NOW + 1)), None], ..known() }), NOW);
 }

@@ -1,7 +1,7 @@
 //! Watermarks and identities: what the sink remembers of its sources.
 //!
-//! `_sync_watermarks`: `{_id: "<group>/<topic>/<partition>", generation: int, next_offset: long, written_at: date}`; a topic's name
-//! holds no `/`, so no two share an `_id`. `_sync_identities`: `{_id: "<topic>", cluster_id, topic_id, partitions, generation}`.
+//! `_sync_watermarks`: `{_id: "<group>/<topic>/<partition>", generation: int, next_offset: long, written_at: date,
+//! complete_until: date}`; a topic's name holds no `/`, so no two share an `_id`. `_sync_identities`: `{_id: "<topic>", cluster_id, topic_id, partitions, generation}`.
 
 use mongodb::bson::{RawDocumentBuf, rawdoc};
 
@@ -19,18 +19,23 @@ const MAX_ATTEMPTS: usize = 4;
 impl MongoDbSink {
     pub(super) async fn read_watermark(&self, group: &str, source: &TopicPartition) -> Result<Option<Watermark>, Fault> {
         let id = watermark_id(group, source);
-        let Some(document) = self.read_one(WATERMARKS, &id, &["generation", "next_offset", "written_at"]).await? else {
+        let Some(document) = self.read_one(WATERMARKS, &id, &["generation", "next_offset", "written_at", "complete_until"]).await? else {
             return Ok(None);
         };
         let generation = number(&document, "generation").and_then(|number| u16::try_from(number).ok()).and_then(Generation::new);
-        let written_at_ms = Elements::of(&document).find("written_at").and_then(Value::as_date_ms);
-        match (generation, number(&document, "next_offset"), written_at_ms) {
-            (Some(generation), Some(next_offset), Some(written_at_ms)) => Ok(Some(Watermark { generation, next_offset, written_at_ms })),
+        let date = |field| Elements::of(&document).find(field).and_then(Value::as_date_ms);
+        match (generation, number(&document, "next_offset"), date("written_at")) {
+            (Some(generation), Some(next_offset), Some(written_at_ms)) => {
+                // Earlier engines took the one time for both.
+                let complete_until_ms = date("complete_until").unwrap_or(written_at_ms);
+                Ok(Some(Watermark { generation, next_offset, written_at_ms, complete_until_ms }))
+            }
             _ => Err(unreadable(WATERMARKS, &id)),
         }
     }
 
-    /// Nothing is written over what the lane does not know: each attempt's condition is a whole watermark, or that there is none.
+    /// Nothing is written over what the lane does not know: each attempt's condition is what tells a watermark from all others, or that there is
+    /// none.
     pub(super) async fn write_watermark(
         &self,
         group: &str,
@@ -78,6 +83,7 @@ impl MongoDbSink {
             out.i32("generation", new.generation.number().into());
             out.i64("next_offset", new.next_offset);
             out.date_ms("written_at", new.written_at_ms);
+            out.date_ms("complete_until", new.complete_until_ms);
         });
         Ok(self.run_one(WATERMARKS, command.finish_copy()).await? == Some(1))
     }

@@ -102,11 +102,14 @@ impl RedisSink {
                 Replaces::NotBehind(_) => {
                     let mut command = Cmd::new();
                     command.arg("GET").arg(&key);
-                    let found = self.as_watermark(&key, &self.ask(shard, command).await?)?;
+                    let answer = self.ask(shard, command).await?;
+                    let found = self.as_watermark(&key, &answer)?;
                     if !replaces.permits(found, watermark) {
                         return Ok(MarkOutcome::Found(found));
                     }
-                    replaced.push(found.map_or_else(String::new, watermark_text));
+                    // As it stands there: earlier engines wrote less.
+                    let stored = if let Value::BulkString(stored) = &answer { String::from_utf8_lossy(stored) } else { "".into() };
+                    replaced.push(stored.into_owned());
                 }
                 Replaces::Own(known, tried) => replaced.extend([Some(known), tried].into_iter().flatten().map(watermark_text)),
             }
@@ -149,7 +152,8 @@ impl RedisSink {
 }
 
 fn watermark_text(watermark: Watermark) -> String {
-    format!("{} {} {}", watermark.generation.number(), watermark.next_offset, watermark.written_at_ms)
+    let Watermark { generation, next_offset, written_at_ms, complete_until_ms } = watermark;
+    format!("{} {next_offset} {written_at_ms} {complete_until_ms}", generation.number())
 }
 
 fn watermark_key(tag: u32, group: &str, source: &TopicPartition) -> String {
@@ -159,8 +163,10 @@ fn watermark_key(tag: u32, group: &str, source: &TopicPartition) -> String {
 fn parse_watermark(text: &[u8]) -> Option<Watermark> {
     let mut parts = std::str::from_utf8(text).ok()?.split(' ');
     let generation = Generation::new(parts.next()?.parse().ok()?)?;
-    let (next_offset, written_at_ms) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(Watermark { generation, next_offset, written_at_ms })
+    let mut number = || parts.next()?.parse().ok();
+    let (next_offset, written_at_ms) = (number()?, number()?);
+    // Earlier engines wrote three numbers, and took the time for both.
+    Some(Watermark { generation, next_offset, written_at_ms, complete_until_ms: number().unwrap_or(written_at_ms) })
 }
 
 fn identity_key(topic: &str) -> String {
