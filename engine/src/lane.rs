@@ -296,7 +296,7 @@ async fn prepare_all(
             },
         };
         backoff.reset();
-        let Some(in_time) = meter.read(&records, shared.machine.now_ms()) else { return End::TombstonesExpired };
+        let Ok(in_time) = meter.read(&records, shared.machine.now_ms()) else { return End::TombstonesExpired };
         let observe = observer.waits();
         let preparing = on_a_thread(shared.machine, prepare, move |prepare| prepare.batch(records, observe));
         let done = tokio::select! { biased; () = abandoned(&mut orders) => return End::Stopped, done = preparing => done };

@@ -15,7 +15,7 @@ use crate::lane::{Deletions, LastLetter, Meter, Prepare, Redrive, Shared, Verdic
 use crate::machine::Machine;
 use crate::metrics::Metrics;
 use crate::sink::{self, Sink};
-use crate::source::cluster::{KafkaTopics, TopicFacts, Topics};
+use crate::source::cluster::{KafkaTopics, Topics};
 use crate::source::{RecordBatch, TopicPartition};
 use crate::transform::{Guest, Module};
 
@@ -127,8 +127,8 @@ impl Redriver {
         }
         let (topics, name) = (Arc::clone(&self.topics), topic.to_owned());
         let kept = match self.shared.machine.away(move || topics.facts(&name)).await {
-            Some(Ok(TopicFacts { cleanup_policy, delete_retention_ms: Some(kept_ms), .. })) => {
-                cleanup_policy.compact.then(|| Duration::from_millis(u64::try_from(kept_ms).unwrap_or_default()))
+            Some(Ok(facts)) if facts.delete_retention_ms.is_some() => {
+                facts.tombstones_kept_ms().map(|kept_ms| Duration::from_millis(u64::try_from(kept_ms).unwrap_or_default()))
             }
             Some(Ok(_)) => Some(Duration::ZERO),
             Some(Err(error)) => {

@@ -20,6 +20,10 @@ pub struct Deletions {
     are_missing: bool,
 }
 
+/// Deletions may have been lost on the way, so that the partition's sinks must not count as complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeletionsMissing;
+
 /// A batch that was read in time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InTime {
@@ -46,11 +50,11 @@ impl Deletions {
         Self { next_offset: start.offset, known_until_ms: start.complete_until_ms, kept_ms: start.tombstones_kept_ms, are_missing: false }
     }
 
-    /// The next records were read, by now. `None`: deletions may be missing.
-    pub(super) fn read(&mut self, records: &RecordBatch, now_ms: i64) -> Option<InTime> {
+    /// The next records were read, by now.
+    pub(super) fn read(&mut self, records: &RecordBatch, now_ms: i64) -> Result<InTime, DeletionsMissing> {
         self.check(now_ms);
         if self.are_missing {
-            return None;
+            return Err(DeletionsMissing);
         }
         // They were fetched after all was read of which that is known.
         let kept_ms = self.kept_ms.map(|kept_ms| kept_ms.saturating_sub(now_ms.saturating_sub(self.known_until_ms)));
@@ -59,7 +63,7 @@ impl Deletions {
         // What stands behind a record was written after it. A clock that is fast must not say that a deletion is known before it was made.
         let written_at_ms = records.records.last().and_then(|last| last.timestamp_ms);
         self.known_until_ms = self.known_until_ms.max(written_at_ms.unwrap_or_default().min(now_ms));
-        Some(InTime { complete_until_ms: self.known_until_ms, write_by })
+        Ok(InTime { complete_until_ms: self.known_until_ms, write_by })
     }
 
     /// The reader stood at the log's end. Records behind the last one that it was given may have gone before it came to them.
@@ -110,8 +114,8 @@ mod tests {
         Idle { read, end, at_ms }
     }
 
-    fn until(read: Option<InTime>) -> Option<i64> {
-        read.map(|in_time| in_time.complete_until_ms)
+    fn until(read: Result<InTime, DeletionsMissing>) -> Option<i64> {
+        read.ok().map(|in_time| in_time.complete_until_ms)
     }
 
     #[tokio::test(start_paused = true)]

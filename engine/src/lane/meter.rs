@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntGauge;
 
-use super::deletions::{Deletions, InTime};
+use super::deletions::{Deletions, DeletionsMissing, InTime};
 use super::prepare::{Guested, Prepared};
 use super::settle::{Outcome, Outcomes};
 use crate::http::{Coming, LaneHealth};
@@ -65,18 +65,16 @@ impl Meter {
     }
 
     /// Where the partition has ended for a while, and when it did so for certain. One look alone may fall between the moment in which a record
-    /// is counted as fetched and that in which it is in the queue. `None` as well where deletions may be missing: no watermark may hide that.
-    pub(super) fn waits_at(&self) -> Option<Idle> {
+    /// is counted as fetched and that in which it is in the queue.
+    ///
+    /// # Errors
+    /// Deletions may have gone from the log before that: no watermark may hide it.
+    pub(super) fn waits_at(&self) -> Result<Option<Idle>, DeletionsMissing> {
         let reading = self.reading();
-        reading.before.filter(|_| !reading.deletions.are_missing())
+        if reading.deletions.are_missing() { Err(DeletionsMissing) } else { Ok(reading.before) }
     }
 
-    /// Whether deletions may have gone from the log before its end was met.
-    pub(super) fn deletions_are_missing(&self) -> bool {
-        self.reading().deletions.are_missing()
-    }
-
-    /// Held for a copy alone, so a poisoned one is as good as another.
+    /// Nobody who holds it can panic, so a poisoned one is as good as another.
     fn reading(&self) -> MutexGuard<'_, Reading> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,12 +89,12 @@ impl Meter {
         self.health.coming()
     }
 
-    /// A batch was read, by now. `None`: deletions may be missing.
-    pub(super) fn read(&self, records: &RecordBatch, now_ms: i64) -> Option<InTime> {
+    /// A batch was read, by now.
+    pub(super) fn read(&self, records: &RecordBatch, now_ms: i64) -> Result<InTime, DeletionsMissing> {
         let in_time = self.reading().deletions.read(records, now_ms)?;
         self.unsettled.fetch_add(1, Ordering::Relaxed);
         self.health.waiting(true);
-        Some(in_time)
+        Ok(in_time)
     }
 
     pub(super) fn prepared(&self, prepared: &Prepared, guested: &Guested) {
@@ -227,7 +225,7 @@ mod tests {
         for (offset, value) in [(0, Some(&b"{}"[..])), (1, None)] {
             records.push(offset, Some(7), Some(b"{}"), value, []).expect("it fits");
         }
-        meter.read(&records, 9);
+        meter.read(&records, 9).expect("it is not compacted");
         meter.settled(&records, &[Some((7000, false)); 2], &Outcomes::new(&[Planned::Filtered; 2]), 2, 9);
         let route = metrics.route("orders");
         assert_eq!((route.from_source_seconds.get_sample_count(), route.from_kafka_seconds.get_sample_count()), (1, 2));

@@ -232,12 +232,10 @@ async fn watch_sinks(shared: &Shared, source: &TopicPartition, marks: &[Mark], m
                 }
             }
         }
-        if meter.deletions_are_missing() {
-            return WhileIdle::End(End::TombstonesExpired);
-        }
+        let Ok(waits_at) = meter.waits_at() else { return WhileIdle::End(End::TombstonesExpired) };
         if all_answer {
             meter.kept();
-            let idle = meter.waits_at().filter(|idle| marks.iter().all(|mark| mark.covers(*idle)));
+            let idle = waits_at.filter(|idle| marks.iter().all(|mark| mark.covers(*idle)));
             let renewed = || marks.iter().find_map(|mark| mark.renewed(idle?, RENEW_AFTER));
             if let Some(watermark) = owed.or_else(renewed) {
                 return WhileIdle::Renew(watermark);
