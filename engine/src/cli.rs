@@ -138,6 +138,9 @@ fn execute(cli: Cli) -> Exit {
         say_error(&message);
         return Exit::Usage;
     }
+    if matches!(cli.command, Command::Run(_)) {
+        crate::machine::schedule_as_batch();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

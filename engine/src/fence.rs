@@ -47,6 +47,11 @@ impl Fence {
         if offset < 0 || offset > MAX_OFFSET { None } else { Some(Self((generation.0 as i64) << OFFSET_BITS | offset)) }
     }
 
+    /// The least of a generation.
+    pub const fn first(generation: Generation) -> Self {
+        Self((generation.0 as i64) << OFFSET_BITS)
+    }
+
     /// The greatest of the generation before: behind whatever that generation wrote, and before all of `generation`. `None` for the first.
     pub const fn last_before(generation: Generation) -> Option<Self> {
         match Generation::new(generation.0 - 1) {
@@ -65,6 +70,15 @@ impl Fence {
         self.0
     }
 
+    /// The number as Redis stores it, zero-padded: text order is number order.
+    pub fn digits(self) -> [u8; FENCE_DIGITS] {
+        let mut digits = [b'0'; FENCE_DIGITS];
+        let mut buffer = itoa::Buffer::new();
+        let number = buffer.format(self.0).as_bytes();
+        digits.iter_mut().rev().zip(number.iter().rev()).for_each(|(digit, of_number)| *digit = *of_number);
+        digits
+    }
+
     /// The generation part.
     pub const fn generation(self) -> Generation {
         Generation((self.0 >> OFFSET_BITS) as u16)
@@ -76,10 +90,10 @@ impl Fence {
     }
 }
 
-/// Zero-padded to [`FENCE_DIGITS`], as Redis stores it: text order is number order.
+/// [`Fence::digits`].
 impl fmt::Display for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:0width$}", self.0, width = FENCE_DIGITS)
+        self.digits().iter().try_for_each(|digit| fmt::Write::write_char(f, char::from(*digit)))
     }
 }
 
@@ -96,7 +110,7 @@ mod tests {
             let (a, b) = (fence(g, o), fence(g2, o2));
             prop_assert_eq!(a.cmp(&b), (g, o).cmp(&(g2, o2)));
             prop_assert_eq!(a.to_string().cmp(&b.to_string()), a.cmp(&b));
-            prop_assert_eq!(a.to_string().len(), FENCE_DIGITS);
+            prop_assert_eq!(a.to_string(), format!("{:019}", a.number()));
             prop_assert_eq!((a.generation().number(), a.offset()), (g, o));
             prop_assert_eq!(Fence::from_stored(a.number()), Some(a));
         }
@@ -113,6 +127,7 @@ mod tests {
         assert_eq!(Fence::last_before(Generation::FIRST), None);
         let second = Generation::FIRST.next().expect("a generation");
         let first_of_second = Fence::new(second, 0).expect("a fence");
+        assert_eq!(Fence::first(second), first_of_second);
         assert_eq!(Fence::last_before(second).map(Fence::number), Some(first_of_second.number() - 1));
     }
 }

@@ -32,6 +32,23 @@ pub fn bound_arenas() {
     }
 }
 
+/// Lets whoever runs go on when a thread of this process wakes up and finds no processor free: SCHED_BATCH, which has the same part of the
+/// machine and is less eager for it (docs/decisions/0025-batch-scheduling.md). Threads have it of whoever starts them, so it comes before the
+/// first. A policy that was set for the process stays.
+pub fn schedule_as_batch() {
+    #[cfg(target_os = "linux")]
+    {
+        let none = libc::sched_param { sched_priority: 0 };
+        #[expect(unsafe_code, reason = "calls into libc")]
+        // SAFETY: 0 is this thread; the other parameter is read and not kept. musl refuses both, and nothing changes there.
+        unsafe {
+            if libc::sched_getscheduler(0) == libc::SCHED_OTHER {
+                libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none);
+            }
+        }
+    }
+}
+
 /// The machine that a worker runs on.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine(Kind);
@@ -72,5 +89,25 @@ impl Machine {
             }
             Kind::Simulated { .. } => Some(work()),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+#[expect(clippy::expect_used, unsafe_code, reason = "a test fails by panicking; a call into libc")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_of_a_batch_process_are_batch_threads() {
+        // SAFETY: it takes a number, and 0 is this thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let changed = std::thread::spawn(move || {
+            schedule_as_batch();
+            (policy(), std::thread::spawn(policy).join().expect("a thread"))
+        });
+        let before = policy();
+        let expected = if before == libc::SCHED_OTHER { libc::SCHED_BATCH } else { before };
+        assert_eq!(changed.join().expect("a thread"), (expected, expected));
+        assert_eq!(policy(), before, "of that thread alone, and whom it starts");
     }
 }

@@ -4,7 +4,7 @@ use redis::{Cmd, RedisWrite as _};
 
 use super::version;
 use crate::config::{Place, RedisForm};
-use crate::fence::Fence;
+use crate::fence::{FENCE_DIGITS, Fence};
 use crate::plan::{FencedWrite, SinkWrites};
 
 /// All scripts, with their digests.
@@ -96,7 +96,7 @@ impl Scripts {
         command.write_arg(key);
         command.write_arg(&scratch.companion);
         command.write_arg(&scratch.version);
-        command.write_arg_fmt(format_args!("{:019}", smallest_of_generation(write)));
+        command.write_arg(&first_of_generation(write));
         let Some(document) = document else {
             command.write_arg(scratch.number.format(tombstone_seconds).as_bytes());
             return Some(command);
@@ -126,8 +126,8 @@ impl Scripts {
         version::write_key(&mut scratch.companion, marks.slice(mark.key));
         let mut command = head(&self.mark, by, 1, 7, 160 + scratch.companion.len());
         command.write_arg(&scratch.companion);
-        command.write_arg_fmt(mark.fence);
-        command.write_arg_fmt(format_args!("{:019}", smallest_of_generation(mark)));
+        command.write_arg(&mark.fence.digits());
+        command.write_arg(&first_of_generation(mark));
         command.write_arg(scratch.number.format(marks.partition).as_bytes());
         command
     }
@@ -158,8 +158,8 @@ impl Scripts {
 }
 
 /// The least fence of the generation of a write.
-fn smallest_of_generation(write: &FencedWrite) -> i64 {
-    (write.fence.number() >> 48) << 48
+fn first_of_generation(write: &FencedWrite) -> [u8; FENCE_DIGITS] {
+    Fence::first(write.fence.generation()).digits()
 }
 
 fn head(script: &Script, by: By, keys: u8, args: usize, bytes: usize) -> Cmd {
