@@ -44,7 +44,7 @@ fn main() -> Result<()> {
             let report = Report::new(stages, drains, stand_in);
             let file = report.write()?;
             println!("\n{}", report.markdown());
-            println!("written to {}; the tables above are README's section Figures, ready to paste", file.display());
+            println!("written to {}; the tables above are for docs/figures.md, the first one for README too", file.display());
         }
         other => bail!("{other:?} is not understood: --stages, --beside PROGRAM, or nothing"),
     }

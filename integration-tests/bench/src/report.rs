@@ -1,4 +1,4 @@
-//! What a run says: `target/bench.json`, and the tables of README.
+//! What a run says: `target/bench.json`, and the tables of docs/figures.md.
 
 use std::path::PathBuf;
 
@@ -76,7 +76,7 @@ impl Report {
         Ok(file)
     }
 
-    /// The tables of README's section.
+    /// The tables of docs/figures.md; README has the first.
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("Measured on {}, {}", self.date, self.machine);
         if let Some(product) = &self.mongodb_stand_in {

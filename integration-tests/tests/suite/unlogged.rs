@@ -45,8 +45,8 @@ pub(crate) async fn run(stack: &Arc<Stack>) -> Result<()> {
     let stale = ["11", "12", "21", "31"].map(|id| held.get(&format!("children:{id}")).cloned().unwrap_or_default());
     ensure!(
         stale.iter().all(|row| !row.is_empty()),
-        "a deletion that was not logged, or by a cascade, shows: README promises less: {held:?}"
+        "a deletion that was not logged, or by a cascade, shows: docs/guarantees.md promises less: {held:?}"
     );
-    ensure!(stale[2].contains("\"parent_id\":2,"), "an update by a cascade shows: README promises less: {held:?}");
+    ensure!(stale[2].contains("\"parent_id\":2,"), "an update by a cascade shows: docs/guarantees.md promises less: {held:?}");
     worker.stop().await
 }
