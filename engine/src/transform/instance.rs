@@ -1,6 +1,6 @@
 //! One instance of a module, and the contract's calls with their limits.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
@@ -9,7 +9,7 @@ use super::bindings::Transformer;
 use super::bindings::exports::streamsync::transform::transform::{Context, Description};
 use super::bindings::streamsync::transform::types::{Batch, Outcome, Plan, TableSchema};
 use super::host::EPOCH;
-use super::limits::{Limits, Said};
+use super::limits::{Limits, Said, Slowly};
 use super::module::{Budget, Module};
 
 /// What may cross in one call beside the answer itself: log messages, descriptions, errors.
@@ -38,7 +38,7 @@ impl Instance {
         store.limiter(|limits| limits);
         store.set_hostcall_fuel(budget.max_output_bytes.saturating_add(SPARE_BYTES));
         store.set_epoch_deadline(ticks(budget.call_timeout));
-        store.epoch_deadline_callback(|context| Ok(context.data().ticks_are_over()));
+        store.epoch_deadline_callback(|mut context| Ok(context.data_mut().ticks_are_over()));
         if budget.metered {
             let unavailable = |error: wasmtime::Error| Error::Unavailable { message: error.to_string() };
             store.set_fuel(u64::MAX).map_err(unavailable)?;
@@ -93,7 +93,7 @@ impl Instance {
         call: impl FnOnce(&Transformer, &mut Store<Limits>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, Error> {
         let timeout = self.budget.call_timeout;
-        self.store.data_mut().slowly_until = slowly.then(|| Instant::now() + timeout);
+        self.store.data_mut().slowly = slowly.then(|| Slowly::begin(timeout));
         self.store.set_epoch_deadline(ticks(if slowly { timeout.min(BEFORE_REST) } else { timeout }));
         match call(&self.guest, &mut self.store) {
             Ok(Ok(value)) => Ok(value),

@@ -18,8 +18,8 @@ const OTHER: &str = "other";
 const MAX_COUNTER_NAME_BYTES: usize = 64;
 /// Longest log message; the rest is cut off.
 const MAX_LOG_LINE_BYTES: usize = 2048;
-/// Between two ticks of a call that goes slowly: it has a thirty-second part of a core.
-const REST: Duration = EPOCH.saturating_mul(31);
+/// So much longer than it ran a call rests that goes slowly: it has a thirty-second part of a core.
+const REST: u32 = 31;
 
 /// A store's data: the limits of one instance, and what it said during the current call.
 pub(super) struct Limits {
@@ -27,9 +27,32 @@ pub(super) struct Limits {
     max_log_lines: usize,
     pub(super) memory_bytes: usize,
     pub(super) out_of_memory: bool,
-    /// When the call's time is over, where it goes slowly until then.
-    pub(super) slowly_until: Option<Instant>,
+    pub(super) slowly: Option<Slowly>,
     pub(super) said: Said,
+}
+
+/// A call that leaves the processor to others for most of its time.
+pub(super) struct Slowly {
+    /// When its time is over.
+    until: Instant,
+    /// Since when it runs, once it has rested.
+    resumed: Option<Instant>,
+}
+
+impl Slowly {
+    pub(super) fn begin(timeout: Duration) -> Self {
+        Self { until: Instant::now() + timeout, resumed: None }
+    }
+
+    /// Whether the call goes on. The tick that ends its turn may have come late.
+    fn rest(&mut self) -> bool {
+        let now = Instant::now();
+        let left = self.until.saturating_duration_since(now);
+        let ran = self.resumed.map_or(EPOCH, |resumed| now.saturating_duration_since(resumed).max(EPOCH));
+        std::thread::sleep(left.min(ran.saturating_mul(REST)));
+        self.resumed = Some(Instant::now());
+        !left.is_zero()
+    }
 }
 
 /// What a guest said during one call. It is released only when the call's answer is good.
@@ -42,16 +65,13 @@ pub(super) struct Said {
 
 impl Limits {
     pub(super) fn new(max_memory_bytes: usize, max_log_lines: usize) -> Self {
-        Self { max_memory_bytes, max_log_lines, memory_bytes: 0, out_of_memory: false, slowly_until: None, said: Said::default() }
+        Self { max_memory_bytes, max_log_lines, memory_bytes: 0, out_of_memory: false, slowly: None, said: Said::default() }
     }
 
     /// What becomes of a call whose ticks are over.
-    pub(super) fn ticks_are_over(&self) -> UpdateDeadline {
-        if self.slowly_until.is_none_or(|end| end <= Instant::now()) {
-            return UpdateDeadline::Interrupt;
-        }
-        std::thread::sleep(REST);
-        UpdateDeadline::Continue(1)
+    pub(super) fn ticks_are_over(&mut self) -> UpdateDeadline {
+        let goes_on = self.slowly.as_mut().is_some_and(Slowly::rest);
+        if goes_on { UpdateDeadline::Continue(1) } else { UpdateDeadline::Interrupt }
     }
 }
 
